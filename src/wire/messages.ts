@@ -1,0 +1,314 @@
+// Every message between a core worker (driver or worker process) and its node, as one closed union a direction.
+//
+// One duplex connection joins each core worker to its raylet, which is also the hub: what one core worker has to tell another
+// about references travels through it (`ref.route`), so that messages on the two legs keep their causal order (L1). What belongs
+// to the GCS (`actor.*`, `kv.*`, `job.*`, `cluster.*`) is sent on the same connection and handed on by the raylet.
+// Tasks themselves never pass here: they go straight from owner to worker (see task-frames.ts).
+//
+// Contracts:
+//   L1. A connection delivers in order or breaks; the hub forwards in the order of arrival. Hence causal order on one node.
+//   L2. Every request carries an id made by the caller, and handling it twice is handling it once: a second `lease.request` with
+//       the same lease id is answered with the same grant, or waits as the first does.
+//   L3. Resource amounts are fixed point: integers in units of 0.0001 (`scheduling/resources.ts`).
+//   L4. An id of an object, a task or a lease names its maker; nobody else makes one in its name.
+
+import type { ActorId, JobId, NodeId, ObjectId, WorkerId, WorkerTag } from '../ids/ids.ts'
+
+/** Resource name to amount, in units of 0.0001 (L3). Names: 'CPU', 'GPU', 'memory' and custom ones. */
+export type Resources = Readonly<Record<string, number>>
+
+/** Made by the asker: its worker tag, a dot, a counter. */
+export type LeaseId = string
+
+/** Where the value of an object is. What is at most 100 KiB travels inline; larger values lie in the node's store. */
+export type ObjectLocation =
+  | { readonly kind: 'inline'; readonly bytes: Uint8Array; readonly refs: readonly ObjectId[] }
+  /** `storageId` names one immutable copy, made once; `size` in bytes. */
+  | { readonly kind: 'stored'; readonly storageId: ObjectId; readonly size: number; readonly refs: readonly ObjectId[] }
+  /** The value is an error, serialized as errors are (`values/`). */
+  | { readonly kind: 'error'; readonly bytes: Uint8Array }
+
+export interface WorkerAddress {
+  readonly tag: WorkerTag
+  readonly workerId: WorkerId
+  readonly pid: number
+  /** Path of the Unix socket on which the process takes tasks. */
+  readonly socket: string
+  readonly nodeId: NodeId
+}
+
+/** How a process ended. `detail` is a sentence for the user. */
+export interface ExitInfo {
+  readonly tag: WorkerTag
+  readonly pid: number
+  readonly code: number | null
+  readonly signal: string | null
+  readonly reason:
+    | 'intended' // maxCalls, exitActor, idle, shutdown
+    | 'crashed' // anything it did not announce
+    | 'killed' // ray.kill
+    | 'cancelled' // ray.cancel, forced or CPU-bound
+    | 'outOfMemory' // by the memory monitor
+    | 'ownerDied' // whoever had leased it is gone
+    | 'nodeDied'
+  readonly detail: string
+}
+
+export type SchedulingStrategy =
+  | { readonly kind: 'DEFAULT' }
+  | { readonly kind: 'SPREAD' }
+  | { readonly kind: 'nodeAffinity'; readonly nodeId: NodeId; readonly soft: boolean }
+
+/** What a worker process needs to be before user code runs in it. Two equal ones may share a worker. */
+export interface RuntimeEnv {
+  readonly envVars?: Readonly<Record<string, string>>
+  readonly workingDir?: string
+}
+
+export interface LeaseSpec {
+  readonly resources: Resources
+  readonly strategy: SchedulingStrategy
+  readonly runtimeEnv: RuntimeEnv
+  readonly jobId: JobId
+  /** Higher first; 0 unless set. */
+  readonly priority: number
+  /** Wait for a node that could fit it, instead of failing at once. */
+  readonly onInfeasible: 'fail' | 'wait'
+  /** For messages to people: the function's or class's name. */
+  readonly name: string
+  /** V8 heap cap for the worker, in MiB; absent: no cap. A worker with a cap serves only leases with the same cap. */
+  readonly heapMiB?: number
+  /** May the memory monitor kill it early? True for tasks that may be retried. */
+  readonly retriable: boolean
+}
+
+export type ActorState = 'PENDING_CREATION' | 'ALIVE' | 'RESTARTING' | 'DEAD'
+
+export interface ActorSpec {
+  readonly actorId: ActorId
+  readonly className: string
+  /** Content hash of the class definition in the KV (`fn:` + hash). */
+  readonly definition: string
+  readonly name: string | null
+  readonly namespace: string
+  readonly detached: boolean
+  readonly maxRestarts: number // -1: without limit
+  readonly jobId: JobId
+  readonly owner: WorkerTag
+  /** Object that stands for the actor's handles; when nobody refers to it any more, the actor ends. */
+  readonly handleId: ObjectId
+  /** To place it. */
+  readonly placementResources: Resources
+  /** Held while it lives. */
+  readonly lease: LeaseSpec
+  /** Constructor arguments, as in a task frame (task-frames.ts). All references in it are already resolved to locations. */
+  readonly args: Uint8Array
+  /** References held by `args`, pinned by the owner until the actor is dead for good. */
+  readonly argRefs: readonly ObjectId[]
+  /** Options that the worker and handles need: maxConcurrency, concurrencyGroups, method table, … (msgpack-able). */
+  readonly options: ActorWorkerOptions
+}
+
+export interface ActorWorkerOptions {
+  readonly maxConcurrency: number
+  readonly concurrencyGroups: Readonly<Record<string, number>>
+  readonly allowOutOfOrder: boolean
+  readonly maxTaskRetries: number
+  readonly maxPendingCalls: number
+  /** True when any method is async: such actors interleave. */
+  readonly isAsync: boolean
+  /** Worker threads for `ray.offload`; 0: none. */
+  readonly threads: number
+  /** Own per-method settings (`ray.method`), and the names of all public methods. */
+  readonly methods: Readonly<Record<string, ActorMethodOptions>>
+}
+
+export interface ActorMethodOptions {
+  readonly numReturns?: number | 'streaming'
+  readonly concurrencyGroup?: string
+  readonly maxTaskRetries?: number
+  readonly retryExceptions?: boolean
+}
+
+export interface ActorInfo {
+  readonly actorId: ActorId
+  readonly state: ActorState
+  /** Set while ALIVE. */
+  readonly address: WorkerAddress | null
+  /** Counts lives, from 0. */
+  readonly incarnation: number
+  readonly className: string
+  readonly name: string | null
+  readonly namespace: string
+  readonly handleId: ObjectId
+  readonly detached: boolean
+  readonly options: ActorWorkerOptions
+  readonly definition: string
+  readonly jobId: JobId
+  /** Why it is DEAD or RESTARTING. `creationError` is a serialized error thrown by the constructor. */
+  readonly death: { readonly reason: string; readonly exit: ExitInfo | null; readonly creationError: Uint8Array | null } | null
+  readonly numRestarts: number
+}
+
+export interface NodeInfo {
+  readonly nodeId: NodeId
+  readonly alive: boolean
+  readonly address: string
+  readonly hostname: string
+  readonly pid: number
+  readonly total: Resources
+  readonly available: Resources
+  readonly labels: Readonly<Record<string, string>>
+  readonly sessionDir: string
+  readonly deathReason: string | null
+}
+
+/** What one core worker tells another about references, through the hub. Counts add up, in any order of arrival. */
+export type RefMessage =
+  /** `borrower` holds `id` `count` times more. Sent by whoever gave it away, before its own hold ends. */
+  | { readonly t: 'ref.add'; readonly id: ObjectId; readonly borrower: WorkerTag; readonly count: number }
+  | { readonly t: 'ref.remove'; readonly id: ObjectId; readonly borrower: WorkerTag; readonly count: number }
+  /** The owner, or whoever notices first, finds that a stored copy is gone. */
+  | { readonly t: 'ref.lost'; readonly id: ObjectId }
+
+export interface WireError {
+  readonly code: string
+  readonly params: Readonly<Record<string, string | number>>
+}
+
+/** From a core worker to its node. */
+export type ToNode =
+  | {
+      readonly t: 'register'
+      readonly kind: 'driver' | 'worker'
+      /** Workers repeat the token that they were started with; drivers send ''. */
+      readonly startupToken: string
+      readonly workerId: WorkerId
+      readonly pid: number
+      readonly socket: string
+      readonly namespace: string | null
+      readonly jobName: string
+      /** Refuse what does not speak the same protocol. */
+      readonly protocol: number
+    }
+  // Leases (raylet)
+  | { readonly t: 'lease.request'; readonly leaseId: LeaseId; readonly spec: LeaseSpec }
+  /** Withdraws a request that is not granted yet; one already granted is returned by this too. */
+  | { readonly t: 'lease.cancel'; readonly leaseId: LeaseId }
+  /** `dispose`: the worker must not be used again (it failed, or holds what cannot be cleaned). */
+  | { readonly t: 'lease.return'; readonly leaseId: LeaseId; readonly dispose: boolean }
+  /** Kill the leased worker: a forced cancel, or one that computes and does not answer. */
+  | { readonly t: 'lease.kill'; readonly leaseId: LeaseId; readonly reason: 'cancelled'; readonly detail: string }
+  /** From a worker: its task waits in get/wait (its CPU is free meanwhile), or goes on. Counted by the worker: strictly in turn. */
+  | { readonly t: 'worker.blocked' }
+  | { readonly t: 'worker.unblocked' }
+  /** From a worker that is about to end by itself. */
+  | { readonly t: 'worker.exiting'; readonly detail: string }
+  // Objects
+  /** A copy was written to the store by the sender. `spilled` when it went to disk at once. */
+  | { readonly t: 'object.created'; readonly storageId: ObjectId; readonly size: number; readonly spilled: SpillLocation | null }
+  /** The owner needs these copies no more. */
+  | { readonly t: 'object.free'; readonly storageIds: readonly ObjectId[] }
+  /** The owner's word on an object whose reference has left it: all may resolve it here, however busy the owner is. */
+  | { readonly t: 'object.publish'; readonly id: ObjectId; readonly location: ObjectLocation }
+  | { readonly t: 'object.unpublish'; readonly ids: readonly ObjectId[] }
+  /** Answered by `object.resolved` when published, or at once if its owner is dead. */
+  | { readonly t: 'object.resolve'; readonly id: ObjectId }
+  /** The copy is not at its usual place: where is it? Answered by `object.located`. */
+  | { readonly t: 'object.locate'; readonly storageId: ObjectId }
+  /** Hub: hand `body` to the worker `to`; answered by `ref.undeliverable` when that one is dead. */
+  | { readonly t: 'ref.route'; readonly to: WorkerTag; readonly body: RefMessage }
+  // GCS
+  | { readonly t: 'kv.put'; readonly key: string; readonly value: Uint8Array; readonly overwrite: boolean }
+  | { readonly t: 'kv.get'; readonly requestId: number; readonly key: string; /** Answer when it is put. */ readonly wait: boolean }
+  | { readonly t: 'kv.delete'; readonly key: string }
+  | { readonly t: 'kv.keys'; readonly requestId: number; readonly prefix: string }
+  | { readonly t: 'actor.create'; readonly spec: ActorSpec }
+  /** Answered by `actor.state`, then by every change. */
+  | { readonly t: 'actor.subscribe'; readonly actorId: ActorId }
+  | { readonly t: 'actor.unsubscribe'; readonly actorId: ActorId }
+  | { readonly t: 'actor.find'; readonly requestId: number; readonly name: string; readonly namespace: string }
+  | { readonly t: 'actor.list'; readonly requestId: number; readonly allNamespaces: boolean; readonly namespace: string }
+  | { readonly t: 'actor.kill'; readonly actorId: ActorId; readonly noRestart: boolean; readonly detail: string }
+  /** From its owner: no handle is left. The actor finishes what it was sent, and ends. */
+  | { readonly t: 'actor.outOfScope'; readonly actorId: ActorId }
+  /** From the actor's worker. `error`: what its constructor threw. */
+  | { readonly t: 'actor.started'; readonly actorId: ActorId; readonly incarnation: number; readonly error: Uint8Array | null }
+  /** From the actor's worker: `exitActor()`. */
+  | { readonly t: 'actor.exited'; readonly actorId: ActorId; readonly incarnation: number }
+  | { readonly t: 'cluster.resources'; readonly requestId: number }
+  | { readonly t: 'cluster.nodes'; readonly requestId: number }
+  | { readonly t: 'node.stats'; readonly requestId: number }
+  /** From the driver that started this node. */
+  | { readonly t: 'node.shutdown' }
+
+/** Bytes `offset … offset+size` of the file `path`. */
+export interface SpillLocation {
+  readonly path: string
+  readonly offset: number
+}
+
+/** From the node to a core worker. */
+export type FromNode =
+  | {
+      readonly t: 'registered'
+      readonly tag: WorkerTag
+      readonly nodeId: NodeId
+      readonly jobId: JobId
+      readonly namespace: string
+      /** What `init` was told that workers need too (systemConfig and the like). */
+      readonly config: Readonly<Record<string, unknown>>
+    }
+  | { readonly t: 'register.refused'; readonly error: WireError }
+  | { readonly t: 'lease.granted'; readonly leaseId: LeaseId; readonly worker: WorkerAddress; readonly gpuIds: readonly number[] }
+  /** Never: no node can fit it, its runtime environment cannot be made, … */
+  | { readonly t: 'lease.refused'; readonly leaseId: LeaseId; readonly error: WireError }
+  /** To a worker, when leased: whose it is now. Before any task of that lease reaches it, as far as resources go. */
+  | { readonly t: 'worker.assigned'; readonly leaseId: LeaseId; readonly resources: Resources; readonly gpuIds: readonly number[] }
+  /** To everyone: a process that spoke to this node is gone. */
+  | { readonly t: 'worker.died'; readonly exit: ExitInfo }
+  /** To an idle or disposed worker: end. */
+  | { readonly t: 'worker.exit'; readonly detail: string }
+  | { readonly t: 'object.resolved'; readonly id: ObjectId; readonly location: ObjectLocation | null; /** When null. */ readonly error: WireError | null }
+  | {
+      readonly t: 'object.located'
+      readonly storageId: ObjectId
+      /** null: it is gone; 'shm': it is (again) in shared memory. */
+      readonly where: SpillLocation | 'shm' | null
+    }
+  /** To the process that wrote the copy: its owner freed it; the segment may be used again, or removed. */
+  | { readonly t: 'object.recycle'; readonly storageIds: readonly ObjectId[] }
+  /** To the process that wrote the copy: it now lies on disk, the segment is unlinked; unmap it. */
+  | { readonly t: 'object.spilled'; readonly storageIds: readonly ObjectId[] }
+  /** The store is nearly full: collect garbage, so that references that nobody holds are freed. */
+  | { readonly t: 'object.collect' }
+  | { readonly t: 'ref.routed'; readonly from: WorkerTag; readonly body: RefMessage }
+  | { readonly t: 'ref.undeliverable'; readonly to: WorkerTag; readonly body: RefMessage }
+  | { readonly t: 'kv.value'; readonly requestId: number; readonly value: Uint8Array | null }
+  | { readonly t: 'kv.keyList'; readonly requestId: number; readonly keys: readonly string[] }
+  /** To the actor's worker: become this actor. */
+  | { readonly t: 'actor.start'; readonly spec: ActorSpec; readonly incarnation: number }
+  /** To the actor's worker: finish what has arrived, then end. */
+  | { readonly t: 'actor.finish'; readonly actorId: ActorId }
+  | { readonly t: 'actor.createRefused'; readonly actorId: ActorId; readonly error: WireError }
+  | { readonly t: 'actor.state'; readonly info: ActorInfo }
+  | { readonly t: 'actor.found'; readonly requestId: number; readonly info: ActorInfo | null }
+  | { readonly t: 'actor.listed'; readonly requestId: number; readonly actors: readonly ActorInfo[] }
+  | { readonly t: 'cluster.resourcesAre'; readonly requestId: number; readonly total: Resources; readonly available: Resources }
+  | { readonly t: 'cluster.nodesAre'; readonly requestId: number; readonly nodes: readonly NodeInfo[] }
+  | { readonly t: 'node.statsAre'; readonly requestId: number; readonly stats: Readonly<Record<string, unknown>> }
+  /** To drivers: lines that workers printed. */
+  | { readonly t: 'log.lines'; readonly batch: LogBatch }
+  | { readonly t: 'node.ending'; readonly detail: string }
+
+export interface LogBatch {
+  readonly pid: number
+  readonly jobId: JobId
+  /** Task or actor name, '' when unknown. */
+  readonly name: string
+  readonly ip: string
+  readonly isError: boolean
+  readonly lines: readonly string[]
+}
+
+export const PROTOCOL_VERSION = 1
