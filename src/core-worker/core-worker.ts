@@ -1,0 +1,499 @@
+// A process's side of the runtime as one machine: what it owns, borrows, submits and waits for. Composes the parts of this room.
+//
+// The shell (`runtime/`) calls one method per happening and then performs `drain()`: effects are data, in order. `step` is the
+// same as one function, for the simulation.
+//
+// Invariants:
+//   W1. A task resolves once: its returns are fulfilled by the first reply, failure or cancel that counts.
+//   W2. What a task pins (references in its arguments) is released once, when it resolves for good.
+//   W3. A failure that a retry can cure costs a retry and nothing else; `-1` retries never run out.
+
+import { type ActorId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { unreachable } from '../kernel/invariant.ts'
+import type { Effect, Input, Ms } from '../kernel/machine.ts'
+import type { ActorInfo, ActorSpec, ExitInfo, FromNode, ToNode } from '../wire/messages.ts'
+import { STREAMING } from '../wire/task-frames.ts'
+import { type ActorFailure, ActorSubmitter } from './actor-submitter.ts'
+import { Dependencies, type Resolution } from './dependencies.ts'
+import type { CoreEffect, CoreOutput, Effects, Failure, Task } from './effects.ts'
+import { ReferenceTable, type ValueState } from './reference-table.ts'
+import { Streams } from './streams.ts'
+import { TaskSubmitter } from './task-submitter.ts'
+
+export type CoreInput =
+  | { readonly t: 'submit'; readonly task: Task }
+  | { readonly t: 'reply'; readonly task: Task; readonly states: readonly ValueState[]; readonly microseconds: number }
+  | { readonly t: 'fulfil'; readonly id: ObjectId; readonly state: ValueState }
+  | { readonly t: 'release'; readonly id: ObjectId }
+  | { readonly t: 'disconnected'; readonly tag: WorkerTag }
+  | { readonly t: 'cancel'; readonly id: ObjectId; readonly isForced: boolean; readonly isRecursive: boolean }
+
+interface PendingActor {
+  readonly spec: ActorSpec
+  readonly pinned: readonly ObjectId[]
+}
+
+export class CoreWorker {
+  readonly tag: WorkerTag
+  readonly table: ReferenceTable
+  readonly actors: ActorSubmitter
+  readonly streams = new Streams()
+  readonly #tasks: TaskSubmitter
+  readonly #dependencies: Dependencies
+  /** Every unresolved task of this owner, by sequence. */
+  readonly #open = new Map<number, Task>()
+  readonly #created = new Map<ActorId, PendingActor>()
+  #effects: CoreOutput[] = []
+  #sequence = 0
+
+  constructor(tag: WorkerTag, encodePrimitive: (value: unknown) => Uint8Array, excessQueueingWarnThreshold?: number) {
+    this.tag = tag
+    this.table = new ReferenceTable(tag, encodePrimitive)
+    this.actors = new ActorSubmitter(excessQueueingWarnThreshold)
+    this.#tasks = new TaskSubmitter(tag)
+    this.#dependencies = new Dependencies(this.table)
+  }
+
+  get effects(): Effects {
+    return this.#effects
+  }
+
+  get openTasks(): number {
+    return this.#open.size
+  }
+
+  /** What is to be done now, in order. */
+  drain(): readonly CoreOutput[] {
+    const effects = this.#effects
+    if (effects.length > 0) this.#effects = []
+    return effects
+  }
+
+  /** Reserves `count` consecutive sequences; the first. */
+  sequences(count: number): number {
+    const first = this.#sequence + 1
+    this.#sequence += count
+    return first
+  }
+
+  // Tasks
+
+  /** The task's return objects exist already (`createReturns`). */
+  submit(now: Ms, task: Task): void {
+    this.#open.set(task.sequence, task)
+    const resolution = this.#dependencies.add(task, this.#effects)
+    if (task.actorId !== null) {
+      if (resolution?.error) this.#fail(task, { kind: 'dependency', bytes: resolution.error })
+      else this.#failActorCall(this.actors.submit(task, this.#effects))
+    } else if (resolution) this.#onResolution(now, resolution)
+  }
+
+  createReturns(task: Task): void {
+    if (task.numReturns === STREAMING) {
+      this.streams.open(task.sequence)
+      return
+    }
+    for (let i = 0; i < task.numReturns; i++) this.table.create(makeObjectId(this.tag, task.sequence + i))
+  }
+
+  task(sequence: number): Task | undefined {
+    return this.#open.get(sequence)
+  }
+
+  /** A good reply with one value: the hot path. */
+  completeOne(now: Ms, task: Task, state: ValueState, microseconds: number): void {
+    this.#finish(now, task, microseconds)
+    this.#fulfil(now, makeObjectId(this.tag, task.sequence), state)
+  }
+
+  complete(now: Ms, task: Task, states: readonly ValueState[], microseconds: number): void {
+    this.#finish(now, task, microseconds)
+    for (let i = 0; i < states.length; i++) {
+      this.#fulfil(now, makeObjectId(this.tag, task.sequence + i), states[i] as ValueState)
+    }
+    if (task.numReturns === STREAMING) {
+      this.streams.finish(task.sequence)
+      this.#effects.push({ t: 'streamChanged', sequence: task.sequence })
+    }
+  }
+
+  /** The task threw. `isRetriable`: the exception is one of those to be retried. */
+  completeWithError(now: Ms, task: Task, error: Uint8Array, isRetriable: boolean, microseconds: number): void {
+    if (isRetriable && task.cancel === 'no' && task.retriesLeft !== 0) {
+      this.#leave(now, task, microseconds)
+      this.#retry(now, task)
+      return
+    }
+    this.#finish(now, task, microseconds)
+    this.failWith(now, task, error)
+  }
+
+  onCancelled(now: Ms, task: Task): void {
+    this.#finish(now, task, -1)
+    this.#failObjects(task, { kind: 'cancelled', name: task.fn.name })
+  }
+
+  onBounced(now: Ms, task: Task): void {
+    if (task.cancel !== 'no') {
+      this.onCancelled(now, task)
+      return
+    }
+    this.#tasks.onBounced(now, task, this.#effects)
+  }
+
+  /** An item of a generator; `state` is its value. Returns the new object's id, or undefined when it is not wanted. */
+  onItem(now: Ms, task: Task, index: number, state: ValueState): ObjectId | undefined {
+    if (!this.streams.accepts(task.sequence, index)) {
+      this.discard(state)
+      return undefined
+    }
+    const id = makeObjectId(this.tag, this.sequences(1))
+    this.table.create(id)
+    this.streams.add(task.sequence, index, id)
+    this.#fulfil(now, id, state)
+    this.#effects.push({ t: 'streamChanged', sequence: task.sequence })
+    return id
+  }
+
+  /** Takes the next item of a stream, telling the worker (G2). */
+  nextItem(sequence: number): ObjectId | 'wait' | 'end' {
+    const next = this.streams.next(sequence)
+    const task = this.#open.get(sequence)
+    if (typeof next === 'number' && task?.target && task.extras?.backpressure) {
+      const consumed = this.streams.get(sequence)?.consumed ?? 0
+      this.#effects.push({ t: 'itemAck', target: task.target, sequence, consumed })
+    }
+    return next
+  }
+
+  abandonStream(sequence: number): void {
+    for (const id of this.streams.abandon(sequence)) this.release(id)
+    const task = this.#open.get(sequence)
+    if (task) this.#cancelTask(task, false, true)
+  }
+
+  cancel(now: Ms, id: ObjectId, isForced: boolean, isRecursive: boolean): boolean {
+    const task = this.#taskOf(id)
+    if (!task) return false
+    if (this.#cancelTask(task, isForced, isRecursive)) {
+      this.#tasksOver(now, task)
+      this.#failObjects(task, { kind: 'cancelled', name: task.fn.name })
+    }
+    return true
+  }
+
+  /** Every open task that was submitted while `parent` ran. */
+  childrenOf(parent: ObjectId): readonly Task[] {
+    const children: Task[] = []
+    for (const task of this.#open.values()) if (task.parent === parent) children.push(task)
+    return children
+  }
+
+  // Objects
+
+  fulfil(now: Ms, id: ObjectId, state: ValueState): void {
+    this.#fulfil(now, id, state)
+  }
+
+  /** Failure bytes for the objects of an effect `fail`. */
+  failObject(now: Ms, id: ObjectId, bytes: Uint8Array): void {
+    this.#fulfil(now, id, { kind: 'error', bytes })
+  }
+
+  release(id: ObjectId): void {
+    this.table.release(id, this.#effects)
+  }
+
+  discard(state: ValueState): void {
+    if (state.kind === 'stored') this.#effects.push({ t: 'toNode', message: { t: 'object.free', storageIds: [state.storageId] } })
+    if (state.kind === 'stored' || state.kind === 'inline') for (const ref of state.refs) this.table.release(ref, this.#effects)
+  }
+
+  // Actors
+
+  /** `pinned`: references in the constructor's arguments. They are held until the actor is dead for good. */
+  createActor(spec: ActorSpec, pinned: readonly ObjectId[]): void {
+    this.#created.set(spec.actorId, { spec, pinned })
+    this.#effects.push({ t: 'toNode', message: { t: 'actor.create', spec } })
+    this.actors.subscribe(spec.actorId, this.#effects)
+  }
+
+  // From the world
+
+  onMessage(now: Ms, message: FromNode): void {
+    switch (message.t) {
+      case 'lease.granted':
+        this.#tasks.onGranted(now, message.leaseId, message.worker, this.#effects)
+        return
+      case 'lease.refused': {
+        const tasks = this.#tasks.onRefused(message.leaseId, message.error, this.#effects)
+        for (const task of tasks) this.#fail(task, { kind: 'refused', name: task.fn.name, error: message.error })
+        return
+      }
+      case 'worker.died':
+        this.#onWorkerDied(now, message.exit)
+        return
+      case 'object.resolved':
+        this.#onResolved(now, message)
+        return
+      case 'ref.routed':
+        this.#onRef(message.body)
+        return
+      case 'ref.undeliverable':
+        return // Its owner is gone, and with it the count.
+      case 'actor.state':
+        this.#onActorState(message.info)
+        return
+      case 'object.recycle':
+        this.#effects.push({ t: 'freeOwn', storageIds: message.storageIds })
+        return
+      default:
+        return // Answers to requests of the shell.
+    }
+  }
+
+  /** The connection to a worker broke. The node tells why (`worker.died`); until then nothing is pushed there. */
+  onDisconnected(tag: WorkerTag): void {
+    this.actors.onWorkerGone(tag)
+  }
+
+  onTimer(now: Ms, key: string): void {
+    if (key === 'idleLeases') this.#tasks.onTimer(now, this.#effects)
+  }
+
+  /** The node is gone: nothing that is open will ever be answered. */
+  onNodeDied(detail: string): void {
+    for (const task of [...this.#open.values()]) this.#fail(task, { kind: 'nodeDied', detail })
+    for (const [id, borrowed] of this.table.borrowed) {
+      if (borrowed.isResolving) this.#effects.push({ t: 'fail', ids: [id], failure: { kind: 'nodeDied', detail } })
+    }
+  }
+
+  step(now: Ms, input: Input<FromNode, CoreInput>): Effect<ToNode, CoreEffect>[] {
+    switch (input.kind) {
+      case 'start':
+        break
+      case 'message':
+        this.onMessage(now, input.message)
+        break
+      case 'timer':
+        this.onTimer(now, input.key)
+        break
+      case 'local':
+        this.#onLocal(now, input.event)
+        break
+      default:
+        unreachable(input, 'core worker input')
+    }
+    return this.drain().map(asEffect)
+  }
+
+  stats(): Readonly<Record<string, number>> {
+    return {
+      ...this.#tasks.stats(),
+      owned: this.table.owned.size,
+      borrowed: this.table.borrowed.size,
+      open: this.#open.size,
+    }
+  }
+
+  check(): void {
+    this.table.check()
+    this.#tasks.check()
+  }
+
+  #onLocal(now: Ms, event: CoreInput): void {
+    switch (event.t) {
+      case 'submit':
+        this.createReturns(event.task)
+        return this.submit(now, event.task)
+      case 'reply':
+        return this.complete(now, event.task, event.states, event.microseconds)
+      case 'fulfil':
+        return this.fulfil(now, event.id, event.state)
+      case 'release':
+        return this.release(event.id)
+      case 'disconnected':
+        return this.onDisconnected(event.tag)
+      case 'cancel':
+        this.cancel(now, event.id, event.isForced, event.isRecursive)
+        return
+      default:
+        unreachable(event, 'core worker event')
+    }
+  }
+
+  #onResolution(now: Ms, resolution: Resolution): void {
+    const { task, error } = resolution
+    if (error) this.#fail(task, { kind: 'dependency', bytes: error })
+    else if (task.actorId !== null) this.actors.onResolved(task, this.#effects)
+    else this.#tasks.submit(now, task, this.#effects)
+  }
+
+  #fulfil(now: Ms, id: ObjectId, state: ValueState): void {
+    this.table.fulfil(id, state, this.#effects)
+    if (this.#dependencies.waitingCount > 0) this.#wake(now, id)
+  }
+
+  #wake(now: Ms, id: ObjectId): void {
+    for (const resolution of this.#dependencies.onReady(id, this.#effects)) this.#onResolution(now, resolution)
+  }
+
+  #leave(now: Ms, task: Task, microseconds: number): void {
+    if (task.actorId === null) this.#tasks.onDone(now, task, microseconds, this.#effects)
+    else this.actors.onDone(task)
+  }
+
+  #finish(now: Ms, task: Task, microseconds: number): void {
+    this.#leave(now, task, microseconds)
+    this.#tasksOver(now, task)
+  }
+
+  #tasksOver(_now: Ms, task: Task): void {
+    this.#open.delete(task.sequence)
+    for (let i = 0; i < task.pinned.length; i++) this.table.release(task.pinned[i] as ObjectId, this.#effects)
+    task.args = null
+  }
+
+  #retry(now: Ms, task: Task): void {
+    if (task.retriesLeft > 0) task.retriesLeft--
+    task.attempt++
+    if (task.actorId === null) this.#tasks.resubmit(now, task, this.#effects)
+    else this.#failActorCall(this.actors.resubmit(task, this.#effects))
+  }
+
+  /** The error bytes of a task for each of its returns. */
+  failWith(now: Ms, task: Task, bytes: Uint8Array): void {
+    if (task.numReturns === STREAMING) {
+      const index = this.streams.get(task.sequence)?.received ?? 0
+      this.onItem(now, task, index, { kind: 'error', bytes })
+      this.streams.finish(task.sequence)
+      this.#effects.push({ t: 'streamChanged', sequence: task.sequence })
+      return
+    }
+    for (let i = 0; i < task.numReturns; i++) {
+      this.#fulfil(now, makeObjectId(this.tag, task.sequence + i), { kind: 'error', bytes })
+    }
+  }
+
+  #fail(task: Task, failure: Failure): void {
+    if (!this.#open.has(task.sequence)) return
+    this.#tasksOver(0, task)
+    this.#failObjects(task, failure)
+  }
+
+  #failObjects(task: Task, failure: Failure): void {
+    const ids: ObjectId[] = []
+    if (task.numReturns === STREAMING) {
+      const id = makeObjectId(this.tag, this.sequences(1))
+      this.table.create(id)
+      const stream = this.streams.get(task.sequence)
+      if (stream) this.streams.add(task.sequence, stream.received, id)
+      else this.table.release(id, this.#effects)
+      this.streams.finish(task.sequence)
+      ids.push(id)
+      this.#effects.push({ t: 'streamChanged', sequence: task.sequence })
+    } else for (let i = 0; i < task.numReturns; i++) ids.push(makeObjectId(this.tag, task.sequence + i))
+    this.#effects.push({ t: 'fail', ids, failure })
+  }
+
+  #failActorCall(failure: ActorFailure | undefined): void {
+    if (!failure) return
+    const { task, kind, info } = failure
+    this.#fail(task, { kind, name: task.fn.name, actorId: task.actorId as ActorId, info })
+  }
+
+  #taskOf(id: ObjectId): Task | undefined {
+    if (ownerOf(id) !== this.tag) return undefined
+    const sequence = id % 0x1_0000_0000
+    const exact = this.#open.get(sequence)
+    if (exact) return exact
+    for (const task of this.#open.values()) {
+      if (task.numReturns === STREAMING || task.numReturns < 2) continue
+      if (sequence > task.sequence && sequence < task.sequence + task.numReturns) return task
+    }
+    return undefined
+  }
+
+  /** True when the task was not on a worker yet, and is out. */
+  #cancelTask(task: Task, isForced: boolean, isRecursive: boolean): boolean {
+    task.cancel = isForced ? 'forced' : task.cancel === 'no' ? 'requested' : task.cancel
+    const { target } = task
+    if (target) {
+      if (isForced && target.leaseId !== null) {
+        const detail = `the task ${task.fn.name} was cancelled by force`
+        const message: ToNode = { t: 'lease.kill', leaseId: target.leaseId, reason: 'cancelled', detail }
+        this.#effects.push({ t: 'toNode', message })
+      } else this.#effects.push({ t: 'cancelOnWorker', target, sequence: task.sequence, isRecursive })
+      return false
+    }
+    this.#dependencies.remove(task)
+    if (task.actorId === null) this.#tasks.remove(task)
+    else this.actors.remove(task)
+    return true
+  }
+
+  #onWorkerDied(now: Ms, exit: ExitInfo): void {
+    this.table.onWorkerDied(exit.tag, this.#effects)
+    this.actors.onWorkerGone(exit.tag)
+    const lost = this.#tasks.onWorkerGone(exit.tag)
+    for (let i = 0; i < lost.length; i++) this.#onTaskLost(now, lost[i] as Task, exit, i === 0)
+    this.#tasks.afterWorkerGone(now, this.#effects)
+  }
+
+  #onTaskLost(now: Ms, task: Task, exit: ExitInfo, hadBegun: boolean): void {
+    if (task.cancel !== 'no') this.#fail(task, { kind: 'cancelled', name: task.fn.name })
+    else if (!hadBegun || exit.reason === 'intended') this.#tasks.resubmit(now, task, this.#effects)
+    else if (task.retriesLeft !== 0) this.#retry(now, task)
+    else this.#fail(task, { kind: 'workerCrashed', name: task.fn.name, exit })
+  }
+
+  #onResolved(now: Ms, message: FromNode & { t: 'object.resolved' }): void {
+    if (message.location) {
+      this.table.onResolved(message.id, message.location, this.#effects)
+      this.#wake(now, message.id)
+    } else if (message.error) {
+      this.#effects.push({
+        t: 'fail',
+        ids: [message.id],
+        failure: { kind: 'ownerDied', id: message.id, error: message.error },
+      })
+    }
+  }
+
+  /** A borrowed object will never have a value; `bytes` say why. */
+  failBorrowed(now: Ms, id: ObjectId, bytes: Uint8Array): void {
+    this.table.onResolved(id, { kind: 'error', bytes }, this.#effects)
+    this.#wake(now, id)
+  }
+
+  #onRef(body: (FromNode & { t: 'ref.routed' })['body']): void {
+    if (body.t === 'ref.lost') return // Copies of one node are never lost while it lives.
+    const count = body.t === 'ref.add' ? body.count : -body.count
+    this.table.onRefMessage({ id: body.id, borrower: body.borrower, count }, this.#effects)
+    if (body.t === 'ref.add') this.table.escape(body.id, this.#effects)
+  }
+
+  #onActorState(info: ActorInfo): void {
+    for (const failure of this.actors.onState(info, this.#effects)) this.#failActorCall(failure)
+    if (info.state !== 'DEAD') return
+    const created = this.#created.get(info.actorId)
+    if (!created) return
+    this.#created.delete(info.actorId)
+    for (const id of created.pinned) this.release(id)
+  }
+
+  /** The GCS would not make the actor: its calls fail as those of a dead one. */
+  onActorRefused(actorId: ActorId): ActorSpec | undefined {
+    const created = this.#created.get(actorId)
+    this.#created.delete(actorId)
+    for (const id of created?.pinned ?? []) this.release(id)
+    return created?.spec
+  }
+}
+
+function asEffect(output: CoreOutput): Effect<ToNode, CoreEffect> {
+  if (output.t === 'toNode') return { kind: 'send', to: 0, message: output.message }
+  if (output.t === 'timer') return { kind: 'timer', key: output.key, at: output.at }
+  return { kind: 'local', event: output }
+}

@@ -1,0 +1,280 @@
+// Objects as one process sees them: where their values are, and who still needs them.
+//
+// Owned objects were made here (put, or returned by a task submitted here). Borrowed ones belong to another process, which must
+// be told how many holds it grants (`ref.add`) and when they end (`ref.remove`).
+//
+//     hold of a borrower      granted by whoever gives the reference away, BEFORE its own hold ends; released here when neither a
+//                             handle nor an object containing it is left. Counts per borrower add up in any order of arrival.
+//
+// Invariants:
+//   R1. An owned object lives while it has a local hold (handles, pinned arguments, objects containing it) or a borrower's count
+//       that is not zero. A negative count means that the matching `ref.add` is still on its way: the object lives.
+//   R2. Each `granted` hold of a borrowed object is given back exactly once.
+//   R3. When an owned object dies, its stored copies are freed, its publication withdrawn, what it contains released; once.
+//   R4. A reference that has left this process is published as soon as its value is known, so that nobody has to ask us.
+
+import { type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { invariant } from '../kernel/invariant.ts'
+import type { ObjectLocation } from '../wire/messages.ts'
+import type { Effects } from './effects.ts'
+
+export type ValueState =
+  | { readonly kind: 'pending' }
+  /** A small immutable value, kept decoded. */
+  | { readonly kind: 'primitive'; readonly value: unknown }
+  | ObjectLocation
+
+export interface OwnedObject {
+  state: ValueState
+  /** Handles in this process, pins of submitted tasks, and owned objects that contain it. */
+  holds: number
+  borrowers: Map<WorkerTag, number> | null
+  hasEscaped: boolean
+  isPublished: boolean
+  /** Not an object but an actor's handles: what to say when nobody holds them. */
+  actorId: string | null
+}
+
+export interface BorrowedObject {
+  holds: number
+  /** Holds that the owner counts for us. */
+  granted: number
+  location: ObjectLocation | null
+  isResolving: boolean
+}
+
+const PENDING: ValueState = { kind: 'pending' }
+
+export class ReferenceTable {
+  readonly tag: WorkerTag
+  readonly owned = new Map<ObjectId, OwnedObject>()
+  readonly borrowed = new Map<ObjectId, BorrowedObject>()
+  /** Turns a primitive state into the bytes that others can read. Pure, given by the shell. */
+  readonly #encodePrimitive: (value: unknown) => Uint8Array
+
+  constructor(tag: WorkerTag, encodePrimitive: (value: unknown) => Uint8Array) {
+    this.tag = tag
+    this.#encodePrimitive = encodePrimitive
+  }
+
+  /** A new owned object with one hold: the handle about to be made. */
+  create(id: ObjectId, actorId: string | null = null): OwnedObject {
+    const object: OwnedObject = {
+      state: PENDING,
+      holds: 1,
+      borrowers: null,
+      hasEscaped: false,
+      isPublished: false,
+      actorId,
+    }
+    this.owned.set(id, object)
+    return object
+  }
+
+  isOwned(id: ObjectId): boolean {
+    return ownerOf(id) === this.tag
+  }
+
+  /** Another hold in this process: a handle, a pin, an object that contains it. */
+  hold(id: ObjectId): void {
+    const owned = this.owned.get(id)
+    if (owned) {
+      owned.holds++
+      return
+    }
+    const borrowed = this.borrowed.get(id)
+    if (borrowed) borrowed.holds++
+    else this.borrowed.set(id, { holds: 1, granted: 0, location: null, isResolving: false })
+  }
+
+  release(id: ObjectId, effects: Effects): void {
+    const owned = this.owned.get(id)
+    if (owned) {
+      owned.holds--
+      if (owned.holds <= 0) this.#dropIfUnused(id, owned, effects)
+      return
+    }
+    const borrowed = this.borrowed.get(id)
+    if (!borrowed) return
+    borrowed.holds--
+    if (borrowed.holds <= 0) this.#dropBorrowed(id, borrowed, effects)
+  }
+
+  /** Somebody granted this process `count` holds of `id` (R2). For an owned object they are settled at once. */
+  granted(id: ObjectId, count: number, effects: Effects): void {
+    const owned = this.owned.get(id)
+    if (owned || this.isOwned(id)) {
+      this.onRefMessage({ id, borrower: this.tag, count: -count }, effects)
+      return
+    }
+    const borrowed = this.borrowed.get(id)
+    if (borrowed) borrowed.granted += count
+    else {
+      this.borrowed.set(id, { holds: 0, granted: count, location: null, isResolving: false })
+    }
+  }
+
+  /** Ends grants that came with no hold (a value that was never looked at). */
+  settle(id: ObjectId, effects: Effects): void {
+    const borrowed = this.borrowed.get(id)
+    if (borrowed && borrowed.holds <= 0) this.#dropBorrowed(id, borrowed, effects)
+  }
+
+  /** Gives `to` a hold on `id`: it will hear of the reference from us (a return value, or arguments that it kept). */
+  grant(id: ObjectId, to: WorkerTag, effects: Effects): void {
+    const owned = this.owned.get(id)
+    if (owned) {
+      owned.borrowers ??= new Map()
+      addCount(owned.borrowers, to, 1)
+      this.escape(id, effects)
+      return
+    }
+    effects.push({
+      t: 'toNode',
+      message: { t: 'ref.route', to: ownerOf(id), body: { t: 'ref.add', id, borrower: to, count: 1 } },
+    })
+  }
+
+  /** Asks the owner for a hold of our own: we found `id` in a value that somebody else keeps alive for now. */
+  borrow(id: ObjectId, effects: Effects): void {
+    if (this.isOwned(id)) return
+    this.granted(id, 1, effects)
+    this.grant(id, this.tag, effects)
+  }
+
+  onRefMessage(change: { id: ObjectId; borrower: WorkerTag; count: number }, effects: Effects): void {
+    const owned = this.owned.get(change.id)
+    if (!owned) return // It died with an owner's free(); nothing is left to count.
+    owned.borrowers ??= new Map()
+    addCount(owned.borrowers, change.borrower, change.count)
+    this.#dropIfUnused(change.id, owned, effects)
+  }
+
+  onWorkerDied(tag: WorkerTag, effects: Effects): void {
+    for (const [id, owned] of this.owned) {
+      if (owned.borrowers?.delete(tag)) this.#dropIfUnused(id, owned, effects)
+    }
+  }
+
+  /** The reference leaves this process inside a value (R4). */
+  escape(id: ObjectId, effects: Effects): void {
+    const owned = this.owned.get(id)
+    if (!owned || owned.hasEscaped) return
+    owned.hasEscaped = true
+    this.#publish(id, owned, effects)
+  }
+
+  /** An owned object has its value. References inside were granted to us by whoever sent it. */
+  fulfil(id: ObjectId, state: ValueState, effects: Effects): void {
+    const owned = this.owned.get(id)
+    if (!owned) {
+      this.#discard(state, effects)
+      return
+    }
+    if (owned.state.kind !== 'pending') return // A late second answer: the first one counts.
+    owned.state = state
+    if (owned.hasEscaped) this.#publish(id, owned, effects)
+    effects.push({ t: 'ready', id })
+  }
+
+  /** `free()`: the value is given up although references remain. */
+  freeNow(id: ObjectId, effects: Effects): boolean {
+    const owned = this.owned.get(id)
+    if (!owned || owned.actorId !== null || owned.state.kind === 'pending') return false
+    const state = owned.state
+    owned.state = { kind: 'error', bytes: new Uint8Array(0) }
+    this.#discard(state, effects)
+    return true
+  }
+
+  onResolved(id: ObjectId, location: ObjectLocation, effects: Effects): void {
+    const borrowed = this.borrowed.get(id)
+    if (!borrowed) return
+    borrowed.isResolving = false
+    borrowed.location = location
+    effects.push({ t: 'ready', id })
+  }
+
+  /** The value's state, asking the node for a borrowed one that is not known yet. */
+  look(id: ObjectId, effects: Effects): ValueState {
+    const owned = this.owned.get(id)
+    if (owned) return owned.state
+    const borrowed = this.borrowed.get(id)
+    if (!borrowed) return PENDING
+    if (borrowed.location) return borrowed.location
+    if (!borrowed.isResolving) {
+      borrowed.isResolving = true
+      effects.push({ t: 'toNode', message: { t: 'object.resolve', id } })
+    }
+    return PENDING
+  }
+
+  /** A stored copy could not be read: forget what we knew. */
+  forgetLocation(id: ObjectId): void {
+    const borrowed = this.borrowed.get(id)
+    if (borrowed) borrowed.location = null
+  }
+
+  locationOf(state: ValueState): ObjectLocation {
+    invariant(state.kind !== 'pending', 'a pending object has no location')
+    if (state.kind === 'primitive') return { kind: 'inline', bytes: this.#encodePrimitive(state.value), refs: [] }
+    return state
+  }
+
+  check(): void {
+    for (const [id, owned] of this.owned) {
+      const isNeeded = owned.holds > 0 || (owned.borrowers !== null && owned.borrowers.size > 0)
+      invariant(isNeeded, `R1: object ${id} is kept though nobody needs it`)
+    }
+    for (const [id, borrowed] of this.borrowed) {
+      invariant(borrowed.holds > 0 || borrowed.granted > 0, `R2: borrowed ${id} is kept without holds`)
+    }
+  }
+
+  #publish(id: ObjectId, owned: OwnedObject, effects: Effects): void {
+    if (owned.isPublished || owned.state.kind === 'pending' || owned.actorId !== null) return
+    owned.isPublished = true
+    const location = this.locationOf(owned.state)
+    if (location.kind !== 'error') for (const ref of location.refs) this.escape(ref, effects)
+    effects.push({ t: 'toNode', message: { t: 'object.publish', id, location } })
+  }
+
+  #dropIfUnused(id: ObjectId, owned: OwnedObject, effects: Effects): void {
+    if (owned.holds > 0) return
+    if (owned.borrowers !== null && owned.borrowers.size > 0) return
+    this.owned.delete(id)
+    if (owned.actorId !== null) {
+      effects.push({ t: 'toNode', message: { t: 'actor.outOfScope', actorId: owned.actorId } })
+      return
+    }
+    if (owned.isPublished) effects.push({ t: 'toNode', message: { t: 'object.unpublish', ids: [id] } })
+    this.#discard(owned.state, effects)
+  }
+
+  #discard(state: ValueState, effects: Effects): void {
+    if (state.kind === 'stored') {
+      if (ownerOf(state.storageId) === this.tag) effects.push({ t: 'freeOwn', storageIds: [state.storageId] })
+      effects.push({ t: 'toNode', message: { t: 'object.free', storageIds: [state.storageId] } })
+    }
+    if (state.kind === 'stored' || state.kind === 'inline') for (const ref of state.refs) this.release(ref, effects)
+  }
+
+  #dropBorrowed(id: ObjectId, borrowed: BorrowedObject, effects: Effects): void {
+    this.borrowed.delete(id)
+    if (borrowed.granted === 0) return
+    effects.push({
+      t: 'toNode',
+      message: {
+        t: 'ref.route',
+        to: ownerOf(id),
+        body: { t: 'ref.remove', id, borrower: this.tag, count: borrowed.granted },
+      },
+    })
+  }
+}
+
+function addCount(counts: Map<WorkerTag, number>, tag: WorkerTag, count: number): void {
+  const sum = (counts.get(tag) ?? 0) + count
+  if (sum === 0) counts.delete(tag)
+  else counts.set(tag, sum)
+}

@@ -1,0 +1,286 @@
+// Gets tasks run on leased workers: queues by scheduling class, leases asked of the raylet, a window of tasks in flight.
+//
+//     submit ─► queue ─► (lease.request … lease.granted) ─► push, many in flight ─► reply ─► queue empty? ─► lease.return
+//
+// How many tasks are pushed ahead to one worker follows from how long the function usually runs: a hundred and more of the short
+// ones, one of the slow or unknown ones, and never more than the worker's fair share of what waits. A worker that finds itself
+// busy longer than expected gives the rest back (`bounced`), so that nothing waits behind a slow task or deadlocks behind a
+// task that waits for it.
+//
+// Invariants:
+//   S1. A task is in one place: in its class's queue, or in flight on one target.
+//   S2. For every class with waiting tasks there is a lease, or a request for one on its way.
+//   S3. A lease is returned once. An idle one is kept `IDLE_LEASE_MS`, so that call after call finds it.
+//   S4. Of a dead worker's tasks only the first in flight had begun; only it pays with a retry.
+
+import { invariant } from '../kernel/invariant.ts'
+import type { Ms } from '../kernel/machine.ts'
+import type { LeaseId, WireError, WorkerAddress } from '../wire/messages.ts'
+import type { Effects, SchedulingClass, Target, Task } from './effects.ts'
+import { Queue } from './queue.ts'
+
+export const IDLE_LEASE_MS: Ms = 5
+/** After this long an owner gives a busy lease back and asks anew, so that others get their turn. */
+const LEASE_AGE_MAX_MS: Ms = 1000
+/** Requests on their way beside the leases held: growth doubles, and little has to be cancelled when the queue runs dry. */
+const REQUESTS_SPARE = 2
+const WINDOW_MAX = 1024
+/** About how much work may wait at a worker. */
+const WINDOW_MICROS = 4000
+
+interface Lease extends Target {
+  readonly leaseId: LeaseId
+  readonly pool: ClassPool
+  grantedAt: Ms
+  idleSince: Ms
+}
+
+interface ClassPool {
+  readonly schedulingClass: SchedulingClass
+  readonly queue: Queue<Task>
+  readonly leases: Lease[]
+  readonly requests: Set<LeaseId>
+  next: number
+}
+
+export class TaskSubmitter {
+  readonly #tag: number
+  readonly #pools = new Map<string, ClassPool>()
+  readonly #leases = new Map<LeaseId, Lease>()
+  readonly #requests = new Map<LeaseId, ClassPool>()
+  #leaseCounter = 0
+  #isTimerSet = false
+
+  constructor(tag: number) {
+    this.#tag = tag
+  }
+
+  submit(now: Ms, task: Task, effects: Effects): void {
+    invariant(task.schedulingClass !== null, 'a normal task has a scheduling class')
+    const pool = this.#poolOf(task.schedulingClass)
+    pool.queue.push(task)
+    this.#pump(now, pool, effects)
+  }
+
+  onGranted(now: Ms, leaseId: LeaseId, address: WorkerAddress, effects: Effects): void {
+    if (this.#leases.has(leaseId)) return
+    const pool = this.#requests.get(leaseId)
+    if (!pool) {
+      effects.push({ t: 'toNode', message: { t: 'lease.return', leaseId, dispose: false } })
+      return
+    }
+    this.#requests.delete(leaseId)
+    pool.requests.delete(leaseId)
+    const lease: Lease = { leaseId, address, pool, inflight: new Map(), isClosed: false, grantedAt: now, idleSince: now }
+    this.#leases.set(leaseId, lease)
+    pool.leases.push(lease)
+    effects.push({ t: 'connect', address })
+    this.#pump(now, pool, effects)
+    if (lease.inflight.size === 0) this.#arm(now, effects)
+  }
+
+  /** No lease of this class will ever come: all that waits fails. */
+  onRefused(leaseId: LeaseId, error: WireError, effects: Effects): readonly Task[] {
+    const pool = this.#requests.get(leaseId)
+    if (!pool) return []
+    this.#requests.delete(leaseId)
+    pool.requests.delete(leaseId)
+    if (pool.leases.length > 0) return []
+    this.#cancelRequests(pool, effects)
+    const failed: Task[] = []
+    for (let task = pool.queue.shift(); task; task = pool.queue.shift()) failed.push(task)
+    return failed
+  }
+
+  /** The task's reply has come: `microseconds` of run time, or -1 where it says nothing about speed. */
+  onDone(now: Ms, task: Task, microseconds: number, effects: Effects): void {
+    const lease = task.target as Lease | null
+    if (!lease) return
+    lease.inflight.delete(task.sequence)
+    task.target = null
+    if (microseconds >= 0) {
+      const { fn } = task
+      fn.averageMicros = fn.averageMicros < 0 ? microseconds : fn.averageMicros * 0.8 + microseconds * 0.2
+    }
+    this.#pump(now, lease.pool, effects)
+    if (lease.inflight.size === 0 && !lease.isClosed) this.#idle(now, lease, effects)
+  }
+
+  /** The worker gave the task back unstarted: it is busy with something slow. */
+  onBounced(now: Ms, task: Task, effects: Effects): void {
+    const lease = task.target as Lease | null
+    if (!lease) return
+    lease.inflight.delete(task.sequence)
+    task.target = null
+    task.fn.averageMicros = Math.max(task.fn.averageMicros, 2 * WINDOW_MICROS)
+    lease.pool.queue.unshift(task)
+    this.#pump(now, lease.pool, effects)
+  }
+
+  /** Takes a waiting task out; false when it is already on a worker. */
+  remove(task: Task): boolean {
+    if (task.target !== null || task.schedulingClass === null) return false
+    return this.#pools.get(task.schedulingClass.key)?.queue.remove((other) => other === task) !== undefined
+  }
+
+  /** Puts a task back after its worker died. */
+  resubmit(now: Ms, task: Task, effects: Effects): void {
+    this.submit(now, task, effects)
+  }
+
+  /** The connection to a worker broke, or the node says that it died. Tasks come back in order; the first had begun. */
+  onWorkerGone(tag: number): readonly Task[] {
+    const lost: Task[] = []
+    for (const lease of [...this.#leases.values()]) {
+      if (lease.address.tag !== tag) continue
+      lease.isClosed = true
+      this.#forget(lease)
+      for (const task of lease.inflight.values()) {
+        task.target = null
+        lost.push(task)
+      }
+      lease.inflight.clear()
+    }
+    return lost
+  }
+
+  /** After tasks of a dead worker were dealt with: S2 again. */
+  afterWorkerGone(now: Ms, effects: Effects): void {
+    for (const pool of this.#pools.values()) this.#pump(now, pool, effects)
+  }
+
+  onTimer(now: Ms, effects: Effects): void {
+    this.#isTimerSet = false
+    let mustArm = false
+    for (const lease of [...this.#leases.values()]) {
+      if (lease.inflight.size > 0) continue
+      if (now - lease.idleSince >= IDLE_LEASE_MS) this.#return(lease, effects)
+      else mustArm = true
+    }
+    if (mustArm) this.#arm(now, effects)
+  }
+
+  stats(): { queued: number; inflight: number; leases: number; requests: number } {
+    let queued = 0
+    let inflight = 0
+    for (const pool of this.#pools.values()) queued += pool.queue.length
+    for (const lease of this.#leases.values()) inflight += lease.inflight.size
+    return { queued, inflight, leases: this.#leases.size, requests: this.#requests.size }
+  }
+
+  check(): void {
+    for (const pool of this.#pools.values()) {
+      const isServed = pool.queue.length === 0 || pool.leases.length > 0 || pool.requests.size > 0
+      invariant(isServed, `S2: ${pool.queue.length} tasks of ${pool.schedulingClass.key} wait for nothing`)
+      for (const lease of pool.leases) {
+        for (const task of lease.inflight.values()) invariant(task.target === lease, `S1: task ${task.sequence}`)
+      }
+    }
+  }
+
+  #poolOf(schedulingClass: SchedulingClass): ClassPool {
+    let pool = this.#pools.get(schedulingClass.key)
+    if (!pool) {
+      pool = { schedulingClass, queue: new Queue(), leases: [], requests: new Set(), next: 0 }
+      this.#pools.set(schedulingClass.key, pool)
+    }
+    return pool
+  }
+
+  #pump(now: Ms, pool: ClassPool, effects: Effects): void {
+    const { queue, leases } = pool
+    while (queue.length > 0) {
+      const task = queue.peek() as Task
+      const lease = this.#leastBusy(now, pool)
+      if (!lease || lease.inflight.size >= this.#window(pool, task)) break
+      queue.shift()
+      task.target = lease
+      lease.inflight.set(task.sequence, task)
+      effects.push({ t: 'push', target: lease, task })
+    }
+    this.#request(pool, effects)
+    if (queue.length === 0 && pool.requests.size > 0) this.#cancelRequests(pool, effects)
+    if (leases.length > 0 && queue.length === 0) this.#yieldToOthers(pool, effects)
+  }
+
+  /** Round robin among equals; linear, as one owner holds few leases of a class. */
+  #leastBusy(now: Ms, pool: ClassPool): Lease | undefined {
+    const { leases } = pool
+    let best: Lease | undefined
+    for (let i = 0; i < leases.length; i++) {
+      const lease = leases[(pool.next + i) % leases.length] as Lease
+      if (now - lease.grantedAt > LEASE_AGE_MAX_MS && lease.inflight.size > 0 && leases.length + pool.requests.size > 1) {
+        continue // Let it drain; it is returned when empty.
+      }
+      if (!best || lease.inflight.size < best.inflight.size) best = lease
+      if (best.inflight.size === 0) break
+    }
+    pool.next = leases.length > 0 ? (pool.next + 1) % leases.length : 0
+    return best
+  }
+
+  #window(pool: ClassPool, task: Task): number {
+    const { averageMicros } = task.fn
+    if (averageMicros < 0 || averageMicros > WINDOW_MICROS / 2) return 1
+    const bySpeed = Math.min(WINDOW_MAX, Math.ceil(WINDOW_MICROS / (averageMicros + 1)))
+    const holders = pool.leases.length + Math.min(pool.requests.size, 4)
+    let inflight = 0
+    for (const lease of pool.leases) inflight += lease.inflight.size
+    return Math.min(bySpeed, Math.max(1, Math.ceil((pool.queue.length + inflight) / holders)))
+  }
+
+  #request(pool: ClassPool, effects: Effects): void {
+    while (pool.requests.size < Math.min(pool.leases.length + REQUESTS_SPARE, pool.queue.length)) {
+      const leaseId = `${this.#tag}.${++this.#leaseCounter}`
+      pool.requests.add(leaseId)
+      this.#requests.set(leaseId, pool)
+      effects.push({ t: 'toNode', message: { t: 'lease.request', leaseId, spec: pool.schedulingClass.spec } })
+    }
+  }
+
+  #cancelRequests(pool: ClassPool, effects: Effects): void {
+    for (const leaseId of pool.requests) {
+      this.#requests.delete(leaseId)
+      effects.push({ t: 'toNode', message: { t: 'lease.cancel', leaseId } })
+    }
+    pool.requests.clear()
+  }
+
+  #idle(now: Ms, lease: Lease, effects: Effects): void {
+    lease.idleSince = now
+    const isOld = now - lease.grantedAt > LEASE_AGE_MAX_MS && lease.pool.queue.length > 0
+    if (isOld || this.#othersWait(lease.pool)) this.#return(lease, effects)
+    else this.#arm(now, effects)
+    if (isOld) this.#pump(now, lease.pool, effects)
+  }
+
+  /** Another class of this owner waits for resources that idle leases of this one hold. */
+  #othersWait(pool: ClassPool): boolean {
+    for (const other of this.#pools.values()) {
+      if (other !== pool && other.queue.length > 0 && other.leases.length === 0) return true
+    }
+    return false
+  }
+
+  #yieldToOthers(pool: ClassPool, effects: Effects): void {
+    if (this.#pools.size === 1 || !this.#othersWait(pool)) return
+    for (const lease of [...pool.leases]) if (lease.inflight.size === 0) this.#return(lease, effects)
+  }
+
+  #arm(now: Ms, effects: Effects): void {
+    if (this.#isTimerSet) return
+    this.#isTimerSet = true
+    effects.push({ t: 'timer', key: 'idleLeases', at: now + IDLE_LEASE_MS })
+  }
+
+  #return(lease: Lease, effects: Effects): void {
+    this.#forget(lease)
+    effects.push({ t: 'toNode', message: { t: 'lease.return', leaseId: lease.leaseId, dispose: false } })
+  }
+
+  #forget(lease: Lease): void {
+    this.#leases.delete(lease.leaseId)
+    const at = lease.pool.leases.indexOf(lease)
+    if (at >= 0) lease.pool.leases.splice(at, 1)
+  }
+}
