@@ -39,7 +39,8 @@ export interface Task {
   nestedRefs: readonly ObjectId[]
   retriesLeft: number // -1: without limit
   attempt: number
-  readonly retryExceptions: boolean
+  /** Is this exception of the user one to retry? null: none is. */
+  readonly retryOn: ((error: Uint8Array) => boolean) | null
   readonly extras: Readonly<Record<string, unknown>> | null
   readonly schedulingClass: SchedulingClass | null // null: an actor's call
   readonly actorId: ActorId | null

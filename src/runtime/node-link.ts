@@ -1,0 +1,121 @@
+// The control connection of a core worker to its node: messages out in one write per tick, messages in one by one.
+//
+//   N1. Requests with an answer are matched by number; when the connection breaks all of them fail at once.
+
+import net from 'node:net'
+import { decodeMessage, encodeMessage, CONTROL_FRAME_BYTES_MAX } from '../wire/codec.ts'
+import { FrameReader } from '../wire/frame-reader.ts'
+import type { FromNode, ToNode } from '../wire/messages.ts'
+
+export interface LinkEvents {
+  onMessage(message: FromNode): void
+  onClose(): void
+}
+
+type Answer = FromNode & { readonly requestId: number }
+
+export class NodeLink {
+  readonly #socket: net.Socket
+  readonly #events: LinkEvents
+  #pending: Buffer[] = []
+  #pendingBytes = 0
+  #isScheduled = false
+  #requestId = 0
+  readonly #requests = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>()
+  isClosed = false
+
+  constructor(socket: net.Socket, events: LinkEvents) {
+    this.#socket = socket
+    this.#events = events
+    const reader = new FrameReader((buffer, start, end) => {
+      this.#receive(decodeMessage<FromNode>(buffer.subarray(start, end)))
+    }, CONTROL_FRAME_BYTES_MAX)
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        reader.push(chunk)
+      } catch (error) {
+        socket.destroy(error as Error)
+      }
+    })
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => this.#closed())
+  }
+
+  static async connect(path: string, events: LinkEvents): Promise<NodeLink> {
+    const socket = net.connect(path)
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve)
+      socket.once('error', reject)
+    })
+    return new NodeLink(socket, events)
+  }
+
+  send(message: ToNode): void {
+    if (this.isClosed) return
+    const body = encodeMessage(message)
+    const head = Buffer.allocUnsafe(4)
+    head.writeUInt32LE(body.length)
+    this.#pending.push(head, body)
+    this.#pendingBytes += body.length + 4
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    process.nextTick(() => this.flush())
+  }
+
+  flush(): void {
+    this.#isScheduled = false
+    if (this.#pending.length === 0 || this.isClosed) return
+    this.#socket.write(Buffer.concat(this.#pending, this.#pendingBytes))
+    this.#pending = []
+    this.#pendingBytes = 0
+  }
+
+  /** Sends a message made with a fresh request number and waits for its answer. */
+  request<T extends FromNode['t']>(make: (requestId: number) => ToNode): Promise<Extract<FromNode, { t: T }>> {
+    const requestId = ++this.#requestId
+    return new Promise((resolve, reject) => {
+      if (this.isClosed) {
+        reject(new Error('the node is gone'))
+        return
+      }
+      this.#requests.set(requestId, { resolve: resolve as (answer: Answer) => void, reject })
+      this.send(make(requestId))
+    })
+  }
+
+  unref(): void {
+    this.#socket.unref()
+  }
+
+  ref(): void {
+    this.#socket.ref()
+  }
+
+  /** Ends after what was sent has left. */
+  end(): void {
+    this.flush()
+    this.#socket.end()
+  }
+
+  destroy(): void {
+    this.#socket.destroy()
+  }
+
+  #receive(message: FromNode): void {
+    if ('requestId' in message) {
+      const request = this.#requests.get(message.requestId)
+      this.#requests.delete(message.requestId)
+      request?.resolve(message)
+      return
+    }
+    this.#events.onMessage(message)
+  }
+
+  #closed(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    for (const request of this.#requests.values()) request.reject(new Error('the node is gone'))
+    this.#requests.clear()
+    this.#events.onClose()
+  }
+}

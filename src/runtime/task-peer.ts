@@ -1,0 +1,105 @@
+// A connection between an owner and a worker, over which tasks go one way and results the other.
+//
+// Frames written within one tick leave in one write. Function hashes and method names are sent once per connection and then named
+// by an index.
+//
+//   P1. Frames are written in the order of the calls; `flush` only chooses the moment.
+//   P2. After `onClose` nothing more comes from a peer.
+
+import net from 'node:net'
+import type { WorkerTag } from '../ids/ids.ts'
+import { ByteWriter } from '../wire/byte-writer.ts'
+import { FrameReader, type OnFrame } from '../wire/frame-reader.ts'
+import { PROTOCOL_VERSION } from '../wire/messages.ts'
+import { TASK_FRAME_BYTES_MAX, writeDefine, writeHello } from '../wire/task-frames.ts'
+
+/** Written at once when this much waits: the receiver can begin. */
+const FLUSH_BYTES = 32 * 1024
+
+export interface PeerEvents {
+  onFrame(peer: TaskPeer, buffer: Buffer, start: number, end: number): void
+  onClose(peer: TaskPeer): void
+  /** All frames of one read were handed over. */
+  onBatchEnd?(peer: TaskPeer): void
+}
+
+export class TaskPeer {
+  /** The other end: the worker's tag for an owner, the owner's for a worker (after hello; -1 before). */
+  tag: WorkerTag
+  readonly out = new ByteWriter()
+  /** Owner side: what was defined already. Worker side: what indices mean. */
+  readonly definedIndex = new Map<string, number>()
+  readonly definitions: { readonly isMethod: boolean; readonly text: string }[] = []
+  isClosed = false
+  readonly #socket: net.Socket
+  #isFlushScheduled = false
+  readonly #flushNow = (): void => this.flush()
+
+  constructor(socket: net.Socket, tag: WorkerTag, events: PeerEvents) {
+    this.#socket = socket
+    this.tag = tag
+    const onFrame: OnFrame = (buffer, start, end) => events.onFrame(this, buffer, start, end)
+    const reader = new FrameReader(onFrame, TASK_FRAME_BYTES_MAX)
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        reader.push(chunk)
+      } catch (error) {
+        socket.destroy(error as Error)
+        return
+      }
+      events.onBatchEnd?.(this)
+    })
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => {
+      if (this.isClosed) return
+      this.isClosed = true
+      events.onClose(this)
+    })
+  }
+
+  static connect(path: string, workerTag: WorkerTag, ownTag: WorkerTag, events: PeerEvents): TaskPeer {
+    const socket = net.connect(path)
+    const peer = new TaskPeer(socket, workerTag, events)
+    writeHello(peer.out, ownTag, PROTOCOL_VERSION)
+    peer.schedule()
+    return peer
+  }
+
+  /** The index of a function hash or method name, telling the worker when it is new. */
+  indexOf(text: string, isMethod: boolean): number {
+    const known = this.definedIndex.get(text)
+    if (known !== undefined) return known
+    const index = this.definedIndex.size
+    this.definedIndex.set(text, index)
+    writeDefine(this.out, index, isMethod, text)
+    return index
+  }
+
+  /** After writing a frame to `out`. */
+  schedule(): void {
+    if (this.out.pending > FLUSH_BYTES) this.flush()
+    else if (!this.#isFlushScheduled) {
+      this.#isFlushScheduled = true
+      process.nextTick(this.#flushNow)
+    }
+  }
+
+  flush(): void {
+    this.#isFlushScheduled = false
+    if (this.out.pending === 0 || this.isClosed) return
+    this.#socket.write(this.out.take())
+  }
+
+  unref(): void {
+    this.#socket.unref()
+  }
+
+  ref(): void {
+    this.#socket.ref()
+  }
+
+  close(): void {
+    this.isClosed = true
+    this.#socket.destroy()
+  }
+}

@@ -1,0 +1,209 @@
+// Users' values as bytes, and back.
+//
+//     value bytes = | format u8 | … |
+//       undefined 0 · null 1 · true 2 · false 3 · int32 4 · float64 5 · latin1 string of at most 255 bytes 6 (length u8)
+//       packed 16:  | 16, 3 bytes 0 | in-band length u32 | msgpack, padded to 8 |
+//                   | buffer count u32, 4 bytes 0, then per buffer: offset f64, length f64 | padded to 64 | buffers, each padded to 64 |
+//
+// Inside the msgpack these extension types stand for what msgpack has not (a reader in another language needs only these):
+//       1 undefined · 2 object reference (owner u32, sequence u32, big endian) · 3 special, nested msgpack [name, …parts] (walk.ts)
+//
+// A value is packed straight when a quick walk finds nothing special in it; else it is first rewritten (walk.ts).
+//
+//   V1. What `deserialize` returns never shares mutable state with the writer; large typed arrays are views over `bytes`.
+//   V2. `serialize` either returns bytes that `deserialize` understands, or throws `UnserializableValueError` with the path.
+
+import { Packr, Unpackr, addExtension } from 'msgpackr'
+import type { ObjectId } from '../ids/ids.ts'
+import type { SerializedValue, ValueHost } from './contract.ts'
+import { Special, isPlain, rewrite, revive, type WalkState } from './walk.ts'
+
+export const FORMAT = { undefined: 0, null: 1, true: 2, false: 3, int32: 4, float64: 5, latin1: 6, packed: 16 } as const
+const NO_REFS: readonly ObjectId[] = []
+const ALIGNMENT = 64
+
+const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true })
+const unpackr = new Unpackr({ useRecords: false, moreTypes: false, int64AsType: 'number' })
+
+class RefMark {
+  readonly id: ObjectId
+  constructor(id: ObjectId) {
+    this.id = id
+  }
+}
+
+addExtension({
+  Class: RefMark,
+  type: 2,
+  pack(mark: RefMark) {
+    const bytes = Buffer.allocUnsafe(8)
+    bytes.writeUInt32BE(Math.floor(mark.id / 0x1_0000_0000), 0)
+    bytes.writeUInt32BE(mark.id >>> 0, 4)
+    return bytes
+  },
+  unpack(bytes: Uint8Array) {
+    const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    const id = view.readUInt32BE(0) * 0x1_0000_0000 + view.readUInt32BE(4)
+    return currentHost === undefined ? new RefMark(id) : currentHost.makeRef(id)
+  },
+} as unknown as Parameters<typeof addExtension>[0])
+addExtension({
+  Class: Special,
+  type: 3,
+  write: (special: Special) => special.parts,
+  read: (parts: unknown) => new Special(parts as unknown[]),
+} as unknown as Parameters<typeof addExtension>[0])
+
+/** Whose references are being made while msgpack unpacks. Unpacking is synchronous, so one variable serves. */
+let currentHost: ValueHost | undefined
+
+/** Writes a small primitive at `offset`; the new offset, or -1 when it is none. 258 bytes must be free. */
+export function encodeSmall(value: unknown, target: Uint8Array & { writeDoubleLE?: unknown }, offset: number): number {
+  const buffer = target as Buffer
+  switch (typeof value) {
+    case 'number':
+      if ((value | 0) === value && !Object.is(value, -0)) {
+        buffer[offset] = FORMAT.int32
+        buffer[offset + 1] = value
+        buffer[offset + 2] = value >>> 8
+        buffer[offset + 3] = value >>> 16
+        buffer[offset + 4] = value >>> 24
+        return offset + 5
+      }
+      buffer[offset] = FORMAT.float64
+      return buffer.writeDoubleLE(value, offset + 1)
+    case 'undefined':
+      buffer[offset] = FORMAT.undefined
+      return offset + 1
+    case 'boolean':
+      buffer[offset] = value ? FORMAT.true : FORMAT.false
+      return offset + 1
+    case 'string':
+      return encodeShortString(value, buffer, offset)
+    default:
+      if (value !== null) return -1
+      buffer[offset] = FORMAT.null
+      return offset + 1
+  }
+}
+
+function encodeShortString(text: string, buffer: Buffer, offset: number): number {
+  const { length } = text
+  if (length > 255) return -1
+  for (let i = 0; i < length; i++) {
+    const code = text.charCodeAt(i)
+    if (code > 255) return -1
+    buffer[offset + 2 + i] = code
+  }
+  buffer[offset] = FORMAT.latin1
+  buffer[offset + 1] = length
+  return offset + 2 + length
+}
+
+export function isSmall(bytes: Uint8Array, start = 0): boolean {
+  return (bytes[start] as number) < FORMAT.packed
+}
+
+/** Reads what `encodeSmall` wrote. */
+export function decodeSmall(bytes: Buffer, start: number): unknown {
+  switch (bytes[start]) {
+    case FORMAT.undefined:
+      return undefined
+    case FORMAT.null:
+      return null
+    case FORMAT.true:
+      return true
+    case FORMAT.false:
+      return false
+    case FORMAT.int32:
+      return (
+        (bytes[start + 1] as number) |
+        ((bytes[start + 2] as number) << 8) |
+        ((bytes[start + 3] as number) << 16) |
+        ((bytes[start + 4] as number) << 24)
+      )
+    case FORMAT.float64:
+      return bytes.readDoubleLE(start + 1)
+    case FORMAT.latin1:
+      return bytes.toString('latin1', start + 2, start + 2 + (bytes[start + 1] as number))
+    default:
+      throw new TypeError(`unknown value format ${bytes[start]}`)
+  }
+}
+
+const scratch = Buffer.allocUnsafeSlow(264)
+
+export function serialize(value: unknown, host: ValueHost): SerializedValue {
+  const end = encodeSmall(value, scratch, 0)
+  if (end >= 0) return wrap(Buffer.from(scratch.subarray(0, end)), [], NO_REFS)
+  if (isPlain(value)) return wrap(packr.pack(value), [], NO_REFS, true)
+  const state: WalkState = { host, refs: [], buffers: [], seen: new Map(), path: [], depth: 0, identities: 0, makeRef: (id) => new RefMark(id) }
+  const rewritten = rewrite(value, state)
+  return wrap(packr.pack(rewritten), state.buffers, state.refs.length > 0 ? [...new Set(state.refs)] : NO_REFS, true)
+}
+
+function wrap(inBand: Buffer, buffers: readonly Uint8Array[], refs: readonly ObjectId[], isPacked = false): SerializedValue {
+  if (!isPacked) return { byteLength: inBand.length, refs, writeTo: (target, offset) => void target.set(inBand, offset) }
+  const tableAt = 8 + pad(inBand.length, 8)
+  const offsets: number[] = []
+  let end = tableAt + 8 + buffers.length * 16
+  for (const buffer of buffers) {
+    end = pad(end, ALIGNMENT)
+    offsets.push(end)
+    end += buffer.byteLength
+  }
+  const writeTo = (target: Uint8Array, offset: number): void => {
+    const view = Buffer.from(target.buffer, target.byteOffset + offset, end)
+    view.writeUInt32LE(FORMAT.packed, 0)
+    view.writeUInt32LE(inBand.length, 4)
+    view.set(inBand, 8)
+    view.writeUInt32LE(buffers.length, tableAt)
+    view.writeUInt32LE(0, tableAt + 4)
+    buffers.forEach((buffer, i) => {
+      view.writeDoubleLE(offsets[i] as number, tableAt + 8 + i * 16)
+      view.writeDoubleLE(buffer.byteLength, tableAt + 16 + i * 16)
+      view.set(buffer, offsets[i] as number)
+    })
+  }
+  return { byteLength: end, refs, writeTo }
+}
+
+function pad(length: number, to: number): number {
+  return Math.ceil(length / to) * to
+}
+
+export function deserialize(bytes: Uint8Array, host: ValueHost): unknown {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (isSmall(view)) return decodeSmall(view, 0)
+  const inBandLength = view.readUInt32LE(4)
+  const tableAt = 8 + pad(inBandLength, 8)
+  const count = view.readUInt32LE(tableAt)
+  const buffers: Uint8Array[] = []
+  for (let i = 0; i < count; i++) {
+    const offset = view.readDoubleLE(tableAt + 8 + i * 16)
+    const length = view.readDoubleLE(tableAt + 16 + i * 16)
+    buffers.push(aligned(view.subarray(offset, offset + length)))
+  }
+  const outer = currentHost
+  currentHost = host
+  let value: unknown
+  try {
+    value = unpackr.unpack(view.subarray(8, 8 + inBandLength))
+  } finally {
+    currentHost = outer
+  }
+  return revive(value, { host, buffers })
+}
+
+/** Typed arrays need their alignment; only values that lie unaligned in a network buffer are copied. */
+function aligned(bytes: Uint8Array): Uint8Array {
+  return bytes.byteOffset % 8 === 0 ? bytes : new Uint8Array(bytes)
+}
+
+/** One contiguous copy, for errors and other small things. */
+export function serializeToBytes(value: unknown, host: ValueHost): Buffer {
+  const serialized = serialize(value, host)
+  const bytes = Buffer.alloc(serialized.byteLength)
+  serialized.writeTo(bytes, 0)
+  return bytes
+}
