@@ -1,0 +1,128 @@
+// Every error that ray-ts raises, in one table: code, class (Ray's name), what happened, what to do next.
+//
+//   E1. The table, the classes of errors.ts and docs/errors.md agree; `npm run check` compares them.
+//   E2. `{name}` in a text is filled from the error's `params`.
+
+export interface ErrorEntry {
+  readonly className: string
+  readonly message: string
+  readonly hint: string
+}
+
+const entry = (className: string, message: string, hint: string): ErrorEntry => ({ className, message, hint })
+
+export const ERROR_TABLE = {
+  INVALID_ARGUMENT: entry('InvalidArgumentError', '{message}', '{hint}'),
+  UNKNOWN_OPTION: entry('InvalidArgumentError', "unknown option '{option}' for {target}", '{hint}'),
+  NOT_REMOTE_CALL: entry(
+    'InvalidArgumentError',
+    'remote function {name} was called directly',
+    'Call {name}.remote(…), and ray.get(…) its result.',
+  ),
+  NOT_A_REF: entry(
+    'InvalidArgumentError',
+    'ray.{verb} takes ObjectRefs, but got {got}',
+    'Pass what .remote(…) or ray.put(…) returned. In a task, arguments that were references are values already.',
+  ),
+  FOREIGN_REF: entry(
+    'InvalidArgumentError',
+    'the ObjectRef {id} belongs to another ray session',
+    'References live as long as the session that made them: get the value there, and put it here.',
+  ),
+  NOT_INITIALIZED: entry('NotInitializedError', 'ray is not initialized', 'Call await ray.init() first.'),
+  ALREADY_INITIALIZED: entry(
+    'InvalidArgumentError',
+    'ray.init() was called twice in this process',
+    'Call await ray.shutdown() first, or pass ignoreReinitError: true.',
+  ),
+  NODE_START_FAILED: entry('RaySystemError', 'the node process did not start: {detail}', 'See its log: {log}'),
+  PROTOCOL_MISMATCH: entry(
+    'RaySystemError',
+    'this process speaks protocol {own}, its node {theirs}',
+    'Use the same version of ray-ts everywhere in a cluster.',
+  ),
+  TASK_FAILED: entry('RayTaskError', 'ray::{name}() (pid={pid}): {message}', 'The cause is the error that the task threw.'),
+  WORKER_CRASHED: entry(
+    'WorkerCrashedError',
+    'the worker (pid={pid}) that ran {name} died: {detail}',
+    'Look at its last output. Set maxRetries to have the task run again.',
+  ),
+  WORKER_START_FAILED: entry(
+    'RuntimeEnvSetupError',
+    'no worker could be started for {name}: {detail}',
+    'Check the runtimeEnv, and the worker logs in the session folder.',
+  ),
+  OUT_OF_MEMORY: entry(
+    'OutOfMemoryError',
+    'the worker (pid={pid}) that ran {name} was killed because memory ran out: {detail}',
+    'Run fewer tasks at once (numCpus, memory), or give the node more memory.',
+  ),
+  TASK_CANCELLED: entry('TaskCancelledError', 'the task {name} was cancelled', 'Nothing: ray.cancel asked for it.'),
+  INFEASIBLE: entry(
+    'TaskUnschedulableError',
+    '{name} can never be scheduled: it asks for {asked}, but the largest node has {largest}',
+    "Ask for less, start ray with more, or pass onInfeasible: 'wait' if such a node will join.",
+  ),
+  ACTOR_INFEASIBLE: entry(
+    'ActorUnschedulableError',
+    'the actor {name} can never be scheduled: {detail}',
+    'Ask for less, or start ray with more.',
+  ),
+  ACTOR_DIED: entry(
+    'ActorDiedError',
+    'the actor {name} ({actorId}) is dead: {reason}',
+    'Make a new one; maxRestarts lets an actor come back after a crash.',
+  ),
+  ACTOR_UNAVAILABLE: entry(
+    'ActorUnavailableError',
+    'the actor {name} ({actorId}) died while it ran this call and is being restarted: {reason}',
+    'Call again, or set maxTaskRetries if repeating the call is harmless.',
+  ),
+  ACTOR_NAME_TAKEN: entry(
+    'ActorAlreadyExistsError',
+    "the actor name '{name}' is taken in namespace '{namespace}'",
+    'Choose another name, kill the other actor, or pass getIfExists: true.',
+  ),
+  ACTOR_NOT_FOUND: entry(
+    'ActorHandleNotFoundError',
+    "no actor is named '{name}' in namespace '{namespace}'",
+    'It was never made, it is dead, or it lives in another namespace: see ray.util.listNamedActors(true).',
+  ),
+  ACTOR_METHOD_MISSING: entry(
+    'InvalidArgumentError',
+    "the actor class {className} has no method '{method}'",
+    'Its methods are: {methods}.',
+  ),
+  PENDING_CALLS_LIMIT: entry(
+    'PendingCallsLimitExceeded',
+    'the actor {name} has {pending} calls waiting, and maxPendingCalls is {limit}',
+    'Await some results first, or raise maxPendingCalls.',
+  ),
+  GET_TIMEOUT: entry(
+    'GetTimeoutError',
+    '{missing} of {total} objects were not ready within {timeoutS} s',
+    'Wait longer (timeoutS), or use ray.wait to take what is ready.',
+  ),
+  OBJECT_LOST: entry(
+    'ObjectLostError',
+    'the value of object {id} is lost: {detail}',
+    'It cannot be rebuilt; make it again.',
+  ),
+  OBJECT_FREED: entry('ObjectFreedError', 'the object {id} was freed by free()', 'Free only what nobody reads any more.'),
+  OWNER_DIED: entry(
+    'OwnerDiedError',
+    'the process that owned object {id} is gone, and the value with it',
+    'Keep the owner (the maker of the reference) alive while others use its references.',
+  ),
+  OBJECT_STORE_FULL: entry(
+    'ObjectStoreFullError',
+    'no room for an object of {size} bytes: {detail}',
+    'Free references, or start ray with a larger objectStoreMemory or more spill directories.',
+  ),
+  OUT_OF_DISK: entry('OutOfDiskError', 'the spill directories are full: {detail}', 'Free disk space, or add a directory.'),
+  UNSERIALIZABLE: entry('UnserializableException', '{message}', '{hint}'),
+  NODE_DIED: entry('LocalRayletDiedError', 'the node process is gone: {detail}', 'Start again with ray.init(); see its log.'),
+  SYSTEM: entry('RaySystemError', '{message}', 'This is a defect of ray-ts: please report it.'),
+} as const satisfies Readonly<Record<string, ErrorEntry>>
+
+export type ErrorCode = keyof typeof ERROR_TABLE

@@ -1,0 +1,147 @@
+// The error classes, with Ray's names and Ray's family tree. Instances are made by `makeError` from the table of codes.
+//
+//   E3. Every class is recognised across copies of the package: `instanceof` compares names along the chain, not identities.
+
+import { ERROR_TABLE, type ErrorCode } from './codes.ts'
+
+const LINEAGE = Symbol.for('ray-ts.error.lineage')
+
+/** What a task error is beside the user's own class. */
+const KINDS = Symbol.for('ray-ts.error.kinds')
+
+export type ErrorParams = Readonly<Record<string, string | number>>
+
+/** Base of every error that ray-ts raises. */
+export class RayError extends Error {
+  static readonly [LINEAGE]: string = 'RayError'
+  /** A code of docs/errors.md. */
+  readonly code: ErrorCode
+  /** What to do next. */
+  readonly hint: string
+  readonly params: ErrorParams
+
+  constructor(code: ErrorCode, params: ErrorParams = {}, options?: ErrorOptions) {
+    const { message, hint } = ERROR_TABLE[code]
+    const filledHint = fill(hint, params)
+    super(`${fill(message, params)}${filledHint ? `\n  ${filledHint}` : ''}`, options)
+    this.code = code
+    this.hint = filledHint
+    this.params = params
+    Object.defineProperty(this, 'name', { value: new.target.name, configurable: true, writable: true })
+  }
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (typeof value !== 'object' || value === null) return false
+    if (Object.prototype.isPrototypeOf.call(this.prototype, value)) return true
+    const kinds = (value as { readonly [KINDS]?: readonly string[] })[KINDS]
+    if (kinds) return kinds.includes(this.name)
+    for (let proto = Object.getPrototypeOf(value); proto; proto = Object.getPrototypeOf(proto)) {
+      const type = proto.constructor as { readonly name?: string; readonly [LINEAGE]?: string } | undefined
+      if (type?.[LINEAGE] !== undefined && type.name === this.name) return true
+    }
+    return false
+  }
+}
+
+function fill(text: string, params: ErrorParams): string {
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) => (name in params ? String(params[name]) : whole))
+}
+
+/** An option, an argument or a call that cannot be right. */
+export class InvalidArgumentError extends RayError {}
+export class NotInitializedError extends RayError {}
+/** A task threw; `cause` is what it threw. Also an `instanceof` the user's own class. */
+export class RayTaskError extends RayError {}
+export class TaskCancelledError extends RayError {}
+export class WorkerCrashedError extends RayError {}
+export class OutOfMemoryError extends RayError {}
+export class RayActorError extends RayError {}
+export class ActorDiedError extends RayActorError {}
+export class ActorUnavailableError extends RayActorError {}
+export class ActorUnschedulableError extends RayActorError {}
+export class TaskUnschedulableError extends RayError {}
+export class ActorAlreadyExistsError extends RayError {}
+export class ActorHandleNotFoundError extends RayError {}
+export class PendingCallsLimitExceeded extends RayError {}
+export class GetTimeoutError extends RayError {}
+export class ObjectLostError extends RayError {}
+export class ObjectFreedError extends ObjectLostError {}
+export class OwnerDiedError extends ObjectLostError {}
+export class ObjectStoreFullError extends RayError {}
+export class OutOfDiskError extends ObjectStoreFullError {}
+export class RuntimeEnvSetupError extends RayError {}
+export class UnserializableException extends RayError {}
+export class RaySystemError extends RayError {}
+export class LocalRayletDiedError extends RayError {}
+
+type ErrorClass = new (code: ErrorCode, params?: ErrorParams, options?: ErrorOptions) => RayError
+
+export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
+  ActorAlreadyExistsError,
+  ActorDiedError,
+  ActorHandleNotFoundError,
+  ActorUnavailableError,
+  ActorUnschedulableError,
+  GetTimeoutError,
+  InvalidArgumentError,
+  LocalRayletDiedError,
+  NotInitializedError,
+  ObjectFreedError,
+  ObjectLostError,
+  ObjectStoreFullError,
+  OutOfDiskError,
+  OutOfMemoryError,
+  OwnerDiedError,
+  PendingCallsLimitExceeded,
+  RaySystemError,
+  RayTaskError,
+  RuntimeEnvSetupError,
+  TaskCancelledError,
+  TaskUnschedulableError,
+  UnserializableException,
+  WorkerCrashedError,
+}
+
+export function makeError(code: ErrorCode, params: ErrorParams = {}, options?: ErrorOptions): RayError {
+  const type = ERROR_CLASSES[ERROR_TABLE[code].className] ?? RaySystemError
+  return new type(code, params, options)
+}
+
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(ERROR_TABLE, code)
+}
+
+/** An error named on the wire. Codes of a newer version become a system error that says so. */
+export function errorFromWire(wire: { readonly code: string; readonly params: ErrorParams }): RayError {
+  if (isErrorCode(wire.code)) return makeError(wire.code, wire.params)
+  return makeError('SYSTEM', { message: `${wire.code} ${JSON.stringify(wire.params)}` })
+}
+
+/**
+ * The error that `ray.get` throws for a task that threw `cause`: a `RayTaskError` that is also an `instanceof` the class of `cause`
+ * and carries its own fields, so that users catch their own errors as if the function had run here.
+ */
+export function makeTaskError(cause: unknown, params: { name: string; pid: number }): RayTaskError {
+  const message = cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause)
+  const error = new RayTaskError('TASK_FAILED', { ...params, message }, { cause })
+  if (!(cause instanceof Error)) return error
+  const calledFrom = (error.stack ?? '').slice(`RayTaskError: ${error.message}`.length)
+  const base = Object.getPrototypeOf(cause) as object
+  if (base !== Error.prototype) {
+    const proto = Object.create(base) as object
+    Object.defineProperty(proto, 'name', { value: `RayTaskError(${cause.constructor.name})`, configurable: true })
+    Object.setPrototypeOf(error, proto)
+    Object.defineProperty(error, 'name', { value: `RayTaskError(${cause.constructor.name})`, configurable: true, writable: true })
+    Object.defineProperty(error, KINDS, { value: ['RayTaskError', 'RayError'] })
+  }
+  for (const key of Object.keys(cause)) {
+    if (!(key in error)) (error as unknown as Record<string, unknown>)[key] = (cause as unknown as Record<string, unknown>)[key]
+  }
+  const stack = `${error.name}: ${error.message}\n  in the worker:\n${indent(cause.stack ?? cause.message)}\n  called from:${calledFrom}`
+  Object.defineProperty(error, 'stack', { value: stack, configurable: true, writable: true })
+  return error
+}
+
+function indent(text: string): string {
+  return text.replace(/^/gm, '    ')
+}

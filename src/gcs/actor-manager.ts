@@ -1,0 +1,266 @@
+// Actors of the cluster: where each lives, who wants to know, and whether it comes back.
+//
+//     PENDING_CREATION ──lease, start──► ALIVE ──worker died, restarts left──► RESTARTING ──► ALIVE
+//            │                             │ └──────────── no restarts left, killed, out of scope ──► DEAD
+//            └── constructor threw, infeasible, killed ─────────────────────────────────────────────► DEAD
+//
+// Invariants:
+//   A1. At most one incarnation is alive: a new lease is asked only after the old worker's end was reported.
+//   A2. A name belongs to one actor that is not DEAD.
+//   A3. DEAD is final. Subscribers hear of every change, in order.
+//   A4. A non-detached actor does not outlive its owner or its job.
+
+import type { ActorId, WorkerTag } from '../ids/ids.ts'
+import type { Ms } from '../kernel/machine.ts'
+import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
+import type { ActorInfo, ActorSpec, ActorState, ExitInfo, FromNode, LeaseId, WireError, WorkerAddress } from '../wire/messages.ts'
+
+interface Actor {
+  readonly spec: ActorSpec
+  state: ActorState
+  incarnation: number
+  restarts: number
+  leaseId: LeaseId | null
+  worker: WorkerAddress | null
+  death: ActorInfo['death']
+  readonly subscribers: Set<WorkerTag>
+  /** No more restarts: it is being ended on purpose. */
+  ending: { readonly reason: string } | null
+}
+
+export type ActorEffect =
+  | { readonly t: 'send'; readonly to: WorkerTag; readonly message: FromNode }
+  | { readonly t: 'toRaylet'; readonly message: GcsToRaylet }
+  | { readonly t: 'killLater'; readonly actorId: ActorId; readonly afterMs: Ms }
+
+export class ActorManager {
+  readonly #actors = new Map<ActorId, Actor>()
+  readonly #names = new Map<string, ActorId>()
+  readonly #byWorker = new Map<WorkerTag, ActorId>()
+  readonly #gracefulMs: Ms
+  #fx: ActorEffect[] = []
+
+  constructor(gracefulShutdownMs: Ms) {
+    this.#gracefulMs = gracefulShutdownMs
+  }
+
+  get size(): number {
+    return this.#actors.size
+  }
+
+  drain(): readonly ActorEffect[] {
+    const effects = this.#fx
+    this.#fx = []
+    return effects
+  }
+
+  create(from: WorkerTag, spec: ActorSpec): void {
+    if (this.#actors.has(spec.actorId)) return
+    if (spec.name !== null) {
+      const key = nameKey(spec.namespace, spec.name)
+      if (this.#names.has(key)) {
+        const params = { name: spec.name, namespace: spec.namespace }
+        this.#send(from, { t: 'actor.createRefused', actorId: spec.actorId, error: { code: 'ACTOR_NAME_TAKEN', params } })
+        return
+      }
+      this.#names.set(key, spec.actorId)
+    }
+    const actor: Actor = {
+      spec,
+      state: 'PENDING_CREATION',
+      incarnation: 0,
+      restarts: 0,
+      leaseId: null,
+      worker: null,
+      death: null,
+      subscribers: new Set([from]),
+      ending: null,
+    }
+    this.#actors.set(spec.actorId, actor)
+    this.#place(actor)
+  }
+
+  subscribe(from: WorkerTag, actorId: ActorId): void {
+    const actor = this.#actors.get(actorId)
+    if (!actor) return // It is still on its way: a creator's messages come in order, others hear of it from handles.
+    actor.subscribers.add(from)
+    this.#send(from, { t: 'actor.state', info: infoOf(actor) })
+  }
+
+  unsubscribe(from: WorkerTag, actorId: ActorId): void {
+    this.#actors.get(actorId)?.subscribers.delete(from)
+  }
+
+  find(name: string, namespace: string): ActorInfo | null {
+    const actor = this.#actors.get(this.#names.get(nameKey(namespace, name)) ?? '')
+    return actor ? infoOf(actor) : null
+  }
+
+  list(namespace: string | null): ActorInfo[] {
+    const all = [...this.#actors.values()]
+    return all.filter((actor) => namespace === null || actor.spec.namespace === namespace).map(infoOf)
+  }
+
+  onRaylet(message: RayletToGcs): void {
+    switch (message.t) {
+      case 'actorLease.granted':
+        return this.#granted(message.leaseId, message.actorId, message.worker)
+      case 'actorLease.refused':
+        return this.#refused(message.actorId, message.error)
+      case 'worker.gone':
+        return this.#workerGone(message.exit)
+    }
+  }
+
+  started(from: WorkerTag, actorId: ActorId, incarnation: number, error: Uint8Array | null): void {
+    const actor = this.#actors.get(actorId)
+    if (!actor || actor.worker?.tag !== from || actor.incarnation !== incarnation || actor.state === 'DEAD') return
+    if (error) {
+      this.#die(actor, { reason: 'its constructor threw', exit: null, creationError: error })
+      this.#kill(from, 'intended', 'its constructor threw')
+      return
+    }
+    actor.state = 'ALIVE'
+    if (actor.leaseId) {
+      this.#raylet({ t: 'actorLease.keepOnly', leaseId: actor.leaseId, resources: actor.spec.lease.resources })
+    }
+    this.#tell(actor)
+  }
+
+  /** `exitActor()`: it ends by its own will, for good. */
+  exited(from: WorkerTag, actorId: ActorId): void {
+    const actor = this.#actors.get(actorId)
+    if (actor?.worker?.tag === from) actor.ending ??= { reason: 'it called exitActor()' }
+  }
+
+  kill(actorId: ActorId, noRestart: boolean, detail: string): void {
+    const actor = this.#actors.get(actorId)
+    if (!actor || actor.state === 'DEAD') return
+    if (noRestart) actor.ending ??= { reason: detail }
+    if (actor.worker) this.#kill(actor.worker.tag, 'killed', detail)
+    if (noRestart) this.#die(actor, { reason: detail, exit: null, creationError: null })
+  }
+
+  outOfScope(actorId: ActorId): void {
+    const actor = this.#actors.get(actorId)
+    if (!actor || actor.state === 'DEAD' || actor.spec.detached) return
+    actor.ending ??= { reason: 'all handles to it went out of scope' }
+    if (actor.state === 'ALIVE' && actor.worker) {
+      this.#send(actor.worker.tag, { t: 'actor.finish', actorId })
+      this.#fx.push({ t: 'killLater', actorId, afterMs: this.#gracefulMs })
+    } else this.kill(actorId, true, actor.ending.reason)
+  }
+
+  /** The grace of an actor that should have finished is over. */
+  killNow(actorId: ActorId): void {
+    const actor = this.#actors.get(actorId)
+    if (actor && actor.state !== 'DEAD') this.kill(actorId, true, actor.ending?.reason ?? 'it did not finish in time')
+  }
+
+  #place(actor: Actor): void {
+    const leaseId = `a${actor.spec.actorId}.${actor.incarnation}`
+    actor.leaseId = leaseId
+    const spec = { ...actor.spec.lease, resources: actor.spec.placementResources }
+    this.#raylet({ t: 'actorLease.request', leaseId, actorId: actor.spec.actorId, spec })
+  }
+
+  #granted(leaseId: LeaseId, actorId: ActorId, worker: WorkerAddress): void {
+    const actor = this.#actors.get(actorId)
+    if (!actor || actor.state === 'DEAD' || actor.leaseId !== leaseId) {
+      this.#raylet({ t: 'actorLease.cancel', leaseId })
+      return
+    }
+    actor.worker = worker
+    this.#byWorker.set(worker.tag, actorId)
+    const message: FromNode = { t: 'actor.start', spec: actor.spec, incarnation: actor.incarnation }
+    this.#raylet({ t: 'worker.tell', tag: worker.tag, message })
+  }
+
+  #refused(actorId: ActorId, error: WireError): void {
+    const actor = this.#actors.get(actorId)
+    if (!actor || actor.state === 'DEAD') return
+    const { asked, largest, detail } = error.params
+    const reason =
+      error.code === 'INFEASIBLE' ? `it asks for ${asked}, but the largest node has ${largest}` : `${error.code}: ${detail ?? ''}`
+    this.#die(actor, { reason, exit: null, creationError: null })
+  }
+
+  #workerGone(exit: ExitInfo): void {
+    const actorId = this.#byWorker.get(exit.tag)
+    this.#byWorker.delete(exit.tag)
+    for (const actor of this.#actors.values()) {
+      actor.subscribers.delete(exit.tag)
+      if (actor.spec.owner !== exit.tag || actor.spec.detached || actor.state === 'DEAD') continue
+      this.kill(actor.spec.actorId, true, 'its owner is gone')
+    }
+    const actor = actorId === undefined ? undefined : this.#actors.get(actorId)
+    if (!actor || actor.worker?.tag !== exit.tag) return
+    actor.worker = null
+    if (actor.state === 'DEAD') return
+    const death = { reason: actor.ending?.reason ?? exit.detail, exit, creationError: null }
+    const mayRestart = actor.spec.maxRestarts < 0 || actor.restarts < actor.spec.maxRestarts
+    if (actor.ending || !mayRestart) {
+      this.#die(actor, death)
+      return
+    }
+    actor.restarts++
+    actor.incarnation++
+    actor.state = 'RESTARTING'
+    actor.death = death
+    this.#tell(actor)
+    this.#place(actor)
+  }
+
+  #die(actor: Actor, death: NonNullable<ActorInfo['death']>): void {
+    actor.state = 'DEAD'
+    actor.death = death
+    if (actor.spec.name !== null) {
+      const key = nameKey(actor.spec.namespace, actor.spec.name)
+      if (this.#names.get(key) === actor.spec.actorId) this.#names.delete(key)
+    }
+    if (actor.leaseId && !actor.worker) this.#raylet({ t: 'actorLease.cancel', leaseId: actor.leaseId })
+    this.#tell(actor)
+  }
+
+  #tell(actor: Actor): void {
+    const info = infoOf(actor)
+    for (const to of actor.subscribers) this.#send(to, { t: 'actor.state', info })
+  }
+
+  #kill(tag: WorkerTag, reason: 'killed' | 'intended', detail: string): void {
+    this.#raylet({ t: 'worker.kill', tag, reason, detail })
+  }
+
+  #send(to: WorkerTag, message: FromNode): void {
+    this.#fx.push({ t: 'send', to, message })
+  }
+
+  #raylet(message: GcsToRaylet): void {
+    this.#fx.push({ t: 'toRaylet', message })
+  }
+}
+
+function nameKey(namespace: string, name: string): string {
+  return `${namespace}\u0000${name}`
+}
+
+function infoOf(actor: Actor): ActorInfo {
+  const { spec } = actor
+  return {
+    actorId: spec.actorId,
+    state: actor.state,
+    address: actor.state === 'ALIVE' ? actor.worker : null,
+    incarnation: actor.incarnation,
+    className: spec.className,
+    name: spec.name,
+    namespace: spec.namespace,
+    handleId: spec.handleId,
+    detached: spec.detached,
+    options: spec.options,
+    definition: spec.definition,
+    jobId: spec.jobId,
+    death: actor.death,
+    numRestarts: actor.restarts,
+  }
+}
+

@@ -1,0 +1,314 @@
+// The node's machine: worker processes, leases, the directory of objects, and the hub between core workers. Composes this room.
+//
+// Invariants:
+//   N1. A worker is idle, leased, or on its way out; never two of these.
+//   N2. Everyone hears of every process that ends (`worker.died`), after the last message that came from it.
+//   N3. A dead owner's requests and leases end; the workers it had leased are killed, since nobody waits for what they do.
+
+import type { NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
+import { ownerOf } from '../ids/ids.ts'
+import type { Effect, Input, Ms } from '../kernel/machine.ts'
+import { formatResources } from '../scheduling/resources.ts'
+import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
+import type { ExitInfo, FromNode, LeaseId, LeaseSpec, Resources, ToNode, WorkerAddress } from '../wire/messages.ts'
+import { type Granted, LeaseManager, type Request } from './lease-manager.ts'
+import { ObjectDirectory } from './object-directory.ts'
+import { DEFAULT_ENV_KEY, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
+
+/** What the raylet asks of its shell. */
+export type RayletEffect =
+  | ({ readonly t: 'spawnWorker' } & StartOrder)
+  | { readonly t: 'killProcess'; readonly tag: WorkerTag; readonly signal: 'SIGKILL' | 'SIGTERM' }
+  | { readonly t: 'toGcs'; readonly message: RayletToGcs }
+  | { readonly t: 'freeStored'; readonly storageIds: readonly ObjectId[]; readonly from: WorkerTag }
+  | { readonly t: 'broadcast'; readonly message: FromNode }
+
+export type RayletInput =
+  | { readonly t: 'fromGcs'; readonly message: GcsToRaylet }
+  | { readonly t: 'registered'; readonly kind: 'driver' | 'worker'; readonly startupToken: string; readonly address: WorkerAddress }
+  /** The process is gone, or its connection broke for good. */
+  | { readonly t: 'gone'; readonly tag: WorkerTag; readonly pid: number; readonly code: number | null; readonly signal: string | null }
+  | { readonly t: 'startFailed'; readonly startupToken: string; readonly detail: string }
+  | { readonly t: 'outOfMemory'; readonly tag: WorkerTag; readonly detail: string }
+
+export interface RayletConfig {
+  readonly nodeId: NodeId
+  readonly total: Resources
+  readonly numWorkersSoftLimit: number
+  readonly maxStarting: number
+  readonly idleMs: Ms
+  readonly idleCheckMs: Ms
+  readonly prestart: number
+}
+
+type Fx = Effect<FromNode, RayletEffect>[]
+const START_FAILURES_MAX = 3
+const GCS: WorkerTag = 0
+
+export class Raylet {
+  readonly leases: LeaseManager
+  readonly pool: WorkerPool
+  readonly directory = new ObjectDirectory()
+  readonly #config: RayletConfig
+  readonly #clients = new Map<WorkerTag, 'driver' | 'worker'>()
+  readonly #actorOf = new Map<LeaseId, string>()
+  #now: Ms = 0
+  #fx: Fx = []
+
+  constructor(config: RayletConfig) {
+    this.#config = config
+    this.leases = new LeaseManager(config.total)
+    this.pool = new WorkerPool({
+      softLimit: config.numWorkersSoftLimit,
+      maxStarting: config.maxStarting,
+      idleMs: config.idleMs,
+    })
+  }
+
+  step(now: Ms, input: Input<ToNode, RayletInput>): Fx {
+    this.#now = now
+    this.#fx = []
+    if (input.kind === 'start') this.#start()
+    else if (input.kind === 'timer') this.#onTimer()
+    else if (input.kind === 'message') this.#onMessage(input.from, input.message)
+    else this.#onLocal(input.event)
+    return this.#fx
+  }
+
+  stats(): Readonly<Record<string, number>> {
+    return {
+      workers: this.pool.workers.size,
+      starting: this.pool.startingCount,
+      leases: this.leases.leases.size,
+      waiting: this.leases.waiting,
+      published: this.directory.size,
+    }
+  }
+
+  check(): void {
+    this.leases.check()
+  }
+
+  #start(): void {
+    for (const order of this.pool.start(this.#now, DEFAULT_ENV_KEY, this.#config.prestart)) this.#local({ t: 'spawnWorker', ...order })
+    this.#fx.push({ kind: 'timer', key: 'idle', at: this.#now + this.#config.idleCheckMs })
+  }
+
+  #onTimer(): void {
+    for (const worker of this.pool.surplus(this.#now)) this.#send(worker.address.tag, { t: 'worker.exit', detail: 'idle' })
+    this.#fx.push({ kind: 'timer', key: 'idle', at: this.#now + this.#config.idleCheckMs })
+  }
+
+  #onMessage(from: WorkerTag, message: ToNode): void {
+    switch (message.t) {
+      case 'lease.request':
+        return this.#request(from, message.leaseId, message.spec)
+      case 'lease.cancel':
+        if (!this.leases.withdraw(message.leaseId)) this.#endLease(message.leaseId, false)
+        return
+      case 'lease.return':
+        return this.#endLease(message.leaseId, message.dispose)
+      case 'lease.kill': {
+        const lease = this.leases.leases.get(message.leaseId)
+        if (lease) this.#kill(lease.worker, message.reason, message.detail)
+        return
+      }
+      case 'worker.blocked':
+        if (this.leases.block(from)) this.#grantAll()
+        return
+      case 'worker.unblocked':
+        return this.leases.unblock(from)
+      case 'worker.exiting': {
+        const worker = this.pool.workers.get(from)
+        if (worker) worker.endReason = { reason: 'intended', detail: message.detail }
+        return
+      }
+      case 'object.publish':
+        return this.#answer(this.directory.publish(message.id, message.location))
+      case 'object.unpublish':
+        return this.directory.unpublish(message.ids)
+      case 'object.resolve':
+        return this.#answer(this.directory.resolve(from, message.id, this.#clients.has(ownerOf(message.id))))
+      case 'object.free':
+        return this.#local({ t: 'freeStored', storageIds: message.storageIds, from })
+      case 'ref.route':
+        if (this.#clients.has(message.to)) this.#send(message.to, { t: 'ref.routed', from, body: message.body })
+        else this.#send(from, { t: 'ref.undeliverable', to: message.to, body: message.body })
+        return
+      default:
+        return // The GCS's and the store's.
+    }
+  }
+
+  #onLocal(event: RayletInput): void {
+    switch (event.t) {
+      case 'fromGcs':
+        return this.#onGcs(event.message)
+      case 'registered':
+        this.#clients.set(event.address.tag, event.kind)
+        if (event.kind === 'worker') this.#workerReady(event.startupToken, event.address)
+        return
+      case 'gone':
+        return this.#gone(event)
+      case 'startFailed':
+        return this.#startFailed(event.startupToken, event.detail)
+      case 'outOfMemory':
+        return this.#kill(event.tag, 'outOfMemory', event.detail)
+    }
+  }
+
+  #onGcs(message: GcsToRaylet): void {
+    switch (message.t) {
+      case 'actorLease.request':
+        this.#actorOf.set(message.leaseId, message.actorId)
+        return this.#request(GCS, message.leaseId, message.spec)
+      case 'actorLease.cancel':
+        this.#actorOf.delete(message.leaseId)
+        if (!this.leases.withdraw(message.leaseId)) this.#endLease(message.leaseId, true)
+        return
+      case 'actorLease.keepOnly':
+        this.leases.keepOnly(message.leaseId, message.resources)
+        return this.#grantAll()
+      case 'worker.kill':
+        return this.#kill(message.tag, message.reason, message.detail)
+      case 'worker.tell':
+        return this.#send(message.tag, message.message)
+    }
+  }
+
+  #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
+    const outcome = this.leases.request(leaseId, owner, spec)
+    if (outcome === 'infeasible') {
+      const params = { name: spec.name, asked: formatResources(spec.resources), largest: formatResources(this.leases.total) }
+      this.#refuse(owner, leaseId, { code: 'INFEASIBLE', params })
+      return
+    }
+    const known = this.leases.leases.get(leaseId)
+    if (known) this.#tellGranted(known)
+    else this.#grantAll()
+  }
+
+  #refuse(owner: WorkerTag, leaseId: LeaseId, error: { code: string; params: Record<string, string | number> }): void {
+    const actorId = this.#actorOf.get(leaseId)
+    if (owner === GCS && actorId !== undefined) {
+      this.#actorOf.delete(leaseId)
+      this.#local({ t: 'toGcs', message: { t: 'actorLease.refused', leaseId, actorId, error } })
+    } else this.#send(owner, { t: 'lease.refused', leaseId, error })
+  }
+
+  #grantAll(): void {
+    const wanted = new Map<string, number>()
+    // What the waiting ones would take, in order: no worker is started for what could not run beside them.
+    const room: Record<string, number> = { ...this.leases.free }
+    for (const request of this.leases.candidates()) {
+      const worker = this.pool.idle(request.envKey)
+      if (worker) {
+        const granted = this.leases.grant(request, worker.address.tag)
+        if (!granted) continue
+        worker.state = 'leased'
+        for (const name in request.spec.resources) room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
+        this.#tellGranted(granted)
+        continue
+      }
+      if (!Object.entries(request.spec.resources).every(([name, units]) => units <= (room[name] ?? 0))) continue
+      for (const name in request.spec.resources) room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
+      wanted.set(request.envKey, (wanted.get(request.envKey) ?? 0) + 1)
+    }
+    for (const [envKey, count] of wanted) {
+      for (const order of this.pool.start(this.#now, envKey, count)) this.#local({ t: 'spawnWorker', ...order })
+    }
+  }
+
+  #tellGranted(granted: Granted): void {
+    const worker = this.pool.workers.get(granted.worker)
+    if (!worker) return
+    const { leaseId, gpuIds } = granted
+    this.#send(granted.worker, { t: 'worker.assigned', leaseId, resources: granted.spec.resources, gpuIds })
+    const actorId = this.#actorOf.get(leaseId)
+    if (granted.owner === GCS && actorId !== undefined) {
+      this.#local({ t: 'toGcs', message: { t: 'actorLease.granted', leaseId, actorId, worker: worker.address } })
+    } else this.#send(granted.owner, { t: 'lease.granted', leaseId, worker: worker.address, gpuIds })
+  }
+
+  #endLease(leaseId: LeaseId, dispose: boolean): void {
+    const granted = this.leases.end(leaseId)
+    if (!granted) return
+    const worker = this.pool.workers.get(granted.worker)
+    if (worker && worker.state === 'leased') {
+      if (dispose) this.#kill(granted.worker, 'intended', 'disposed of by its owner')
+      else this.pool.release(this.#now, worker)
+    }
+    this.#grantAll()
+  }
+
+  #workerReady(startupToken: string, address: WorkerAddress): void {
+    if (this.pool.register(this.#now, startupToken, address)) this.#grantAll()
+    else this.#send(address.tag, { t: 'worker.exit', detail: 'it registered too late' })
+  }
+
+  #startFailed(startupToken: string, detail: string): void {
+    const failed = this.pool.startFailed(startupToken)
+    if (!failed) return
+    if (failed.count >= START_FAILURES_MAX) {
+      this.pool.clearFailures(failed.envKey)
+      const hopeless: Request[] = [...this.leases.candidates()].filter((request) => request.envKey === failed.envKey)
+      for (const request of hopeless) {
+        this.leases.withdraw(request.leaseId)
+        const params = { name: request.spec.name, detail }
+        this.#refuse(request.owner, request.leaseId, { code: 'WORKER_START_FAILED', params })
+      }
+    }
+    this.#grantAll()
+  }
+
+  #kill(tag: WorkerTag, reason: NonNullable<PooledWorker['endReason']>['reason'], detail: string): void {
+    const worker = this.pool.workers.get(tag)
+    if (!worker) return
+    worker.endReason ??= { reason, detail }
+    worker.state = 'exiting'
+    this.#local({ t: 'killProcess', tag, signal: 'SIGKILL' })
+  }
+
+  #gone(event: RayletInput & { t: 'gone' }): void {
+    const kind = this.#clients.get(event.tag)
+    if (kind === undefined) return
+    this.#clients.delete(event.tag)
+    const worker = this.pool.remove(event.tag)
+    const held = this.leases.leaseOf(event.tag)
+    if (held) this.leases.end(held.leaseId)
+    this.#endOwnedBy(event.tag)
+    const { answers, storageIds } = this.directory.onWorkerDied(event.tag)
+    this.#answer(answers)
+    if (storageIds.length > 0) this.#local({ t: 'freeStored', storageIds, from: GCS })
+    const exit = exitOf(event, worker)
+    this.#local({ t: 'broadcast', message: { t: 'worker.died', exit } })
+    this.#local({ t: 'toGcs', message: { t: 'worker.gone', exit, kind } })
+    this.#grantAll()
+  }
+
+  #endOwnedBy(owner: WorkerTag): void {
+    this.leases.withdrawOf(owner)
+    for (const lease of [...this.leases.leases.values()]) {
+      if (lease.owner === owner) this.#kill(lease.worker, 'ownerDied', 'the process that had leased it is gone')
+    }
+  }
+
+  #answer(answers: readonly { to: WorkerTag; message: FromNode }[]): void {
+    for (const { to, message } of answers) this.#send(to, message)
+  }
+
+  #send(to: WorkerTag, message: FromNode): void {
+    this.#fx.push({ kind: 'send', to, message })
+  }
+
+  #local(event: RayletEffect): void {
+    this.#fx.push({ kind: 'local', event })
+  }
+}
+
+function exitOf(event: RayletInput & { t: 'gone' }, worker: PooledWorker | undefined): ExitInfo {
+  const { tag, pid, code, signal } = event
+  const how = signal ? `it was ended by ${signal}` : `it exited with code ${code ?? 'unknown'}`
+  const known = worker?.endReason
+  return { tag, pid, code, signal, reason: known?.reason ?? 'crashed', detail: known ? known.detail : how }
+}

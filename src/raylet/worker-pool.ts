@@ -1,0 +1,142 @@
+// The worker processes of a node: started ahead, matched to leases, reused, and ended when idle too long.
+//
+//     starting ──register──► idle ◄──► leased ──► exiting ──► gone
+//
+// Invariants:
+//   P1. A worker serves one lease (or one actor) at a time, and only leases that ask for the same environment.
+//   P2. At most `maxStarting` workers start at once; a lease that waits for a worker has one starting for it, if the limit allows.
+//   P3. More idle workers than the soft limit end after `idleMs`.
+
+import type { WorkerTag } from '../ids/ids.ts'
+import type { Ms } from '../kernel/machine.ts'
+import type { RuntimeEnv, WorkerAddress } from '../wire/messages.ts'
+
+export interface PooledWorker {
+  readonly address: WorkerAddress
+  readonly envKey: string
+  state: 'idle' | 'leased' | 'exiting'
+  idleSince: Ms
+  /** Set before it ends by our doing, for the exit report. */
+  endReason: { readonly reason: 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'; readonly detail: string } | null
+}
+
+interface Starting {
+  readonly envKey: string
+  readonly since: Ms
+}
+
+export interface PoolConfig {
+  readonly softLimit: number
+  readonly maxStarting: number
+  readonly idleMs: Ms
+}
+
+export interface StartOrder {
+  readonly startupToken: string
+  readonly runtimeEnv: RuntimeEnv
+  readonly heapMiB: number
+}
+
+export const DEFAULT_ENV_KEY = '{}|0'
+
+export function envKeyOf(runtimeEnv: RuntimeEnv, heapMiB: number | undefined): string {
+  return `${JSON.stringify(runtimeEnv)}|${heapMiB ?? 0}`
+}
+
+export class WorkerPool {
+  readonly workers = new Map<WorkerTag, PooledWorker>()
+  readonly #starting = new Map<string, Starting>()
+  /** Starts in a row that ended before registration, by environment. */
+  readonly #failures = new Map<string, number>()
+  readonly #config: PoolConfig
+  #tokens = 0
+
+  constructor(config: PoolConfig) {
+    this.#config = config
+  }
+
+  get startingCount(): number {
+    return this.#starting.size
+  }
+
+  /** Starts as many workers of `envKey` as `needed` lacks, within the limit. */
+  start(now: Ms, envKey: string, needed: number): StartOrder[] {
+    let starting = 0
+    for (const one of this.#starting.values()) if (one.envKey === envKey) starting++
+    const orders: StartOrder[] = []
+    while (starting < needed && this.#starting.size < this.#config.maxStarting) {
+      const startupToken = `w${++this.#tokens}`
+      this.#starting.set(startupToken, { envKey, since: now })
+      const split = envKey.lastIndexOf('|')
+      orders.push({
+        startupToken,
+        runtimeEnv: JSON.parse(envKey.slice(0, split)) as RuntimeEnv,
+        heapMiB: Number(envKey.slice(split + 1)),
+      })
+      starting++
+    }
+    return orders
+  }
+
+  /** False: the token is unknown (it was given up). */
+  register(now: Ms, startupToken: string, address: WorkerAddress): boolean {
+    const starting = this.#starting.get(startupToken)
+    if (!starting) return false
+    this.#starting.delete(startupToken)
+    this.#failures.delete(starting.envKey)
+    this.workers.set(address.tag, { address, envKey: starting.envKey, state: 'idle', idleSince: now, endReason: null })
+    return true
+  }
+
+  /** A process ended before it registered. How often in a row, for its environment; 0: it was none of ours. */
+  startFailed(startupToken: string): { envKey: string; count: number } | undefined {
+    const starting = this.#starting.get(startupToken)
+    if (!starting) return undefined
+    this.#starting.delete(startupToken)
+    const count = (this.#failures.get(starting.envKey) ?? 0) + 1
+    this.#failures.set(starting.envKey, count)
+    return { envKey: starting.envKey, count }
+  }
+
+  clearFailures(envKey: string): void {
+    this.#failures.delete(envKey)
+  }
+
+  idle(envKey: string): PooledWorker | undefined {
+    let best: PooledWorker | undefined
+    for (const worker of this.workers.values()) {
+      if (worker.state !== 'idle' || worker.envKey !== envKey) continue
+      if (!best || worker.idleSince > best.idleSince) best = worker // Warm caches; and the surplus ages.
+    }
+    return best
+  }
+
+  release(now: Ms, worker: PooledWorker): void {
+    worker.state = 'idle'
+    worker.idleSince = now
+  }
+
+  remove(tag: WorkerTag): PooledWorker | undefined {
+    const worker = this.workers.get(tag)
+    this.workers.delete(tag)
+    return worker
+  }
+
+  /** Surplus idle workers to end now (P3): those of odd environments first. */
+  surplus(now: Ms): PooledWorker[] {
+    const idle = [...this.workers.values()].filter((worker) => worker.state === 'idle')
+    const busy = this.workers.size - idle.length
+    let excess = idle.length + busy - this.#config.softLimit
+    const old = idle.filter((worker) => now - worker.idleSince >= this.#config.idleMs)
+    old.sort((a, b) => Number(a.envKey === DEFAULT_ENV_KEY) - Number(b.envKey === DEFAULT_ENV_KEY) || a.idleSince - b.idleSince)
+    const ended: PooledWorker[] = []
+    for (const worker of old) {
+      if (excess <= 0) break
+      excess--
+      worker.state = 'exiting'
+      worker.endReason ??= { reason: 'intended', detail: 'idle' }
+      ended.push(worker)
+    }
+    return ended
+  }
+}
