@@ -33,6 +33,8 @@ interface Lease extends Target {
   readonly pool: ClassPool
   grantedAt: Ms
   idleSince: Ms
+  /** It gave tasks back: nothing more for it until it has finished one. */
+  isStuck: boolean
 }
 
 interface ClassPool {
@@ -71,7 +73,7 @@ export class TaskSubmitter {
     }
     this.#requests.delete(leaseId)
     pool.requests.delete(leaseId)
-    const lease: Lease = { leaseId, address, pool, inflight: new Map(), isClosed: false, grantedAt: now, idleSince: now }
+    const lease: Lease = { leaseId, address, pool, inflight: new Map(), isClosed: false, grantedAt: now, idleSince: now, isStuck: false }
     this.#leases.set(leaseId, lease)
     pool.leases.push(lease)
     effects.push({ t: 'connect', address })
@@ -97,6 +99,7 @@ export class TaskSubmitter {
     const lease = task.target as Lease | null
     if (!lease) return
     lease.inflight.delete(task.sequence)
+    lease.isStuck = false
     task.target = null
     if (microseconds >= 0) {
       const { fn } = task
@@ -112,6 +115,7 @@ export class TaskSubmitter {
     if (!lease) return
     lease.inflight.delete(task.sequence)
     task.target = null
+    lease.isStuck = lease.inflight.size > 0
     task.fn.averageMicros = Math.max(task.fn.averageMicros, 2 * WINDOW_MICROS)
     lease.pool.queue.unshift(task)
     this.#pump(now, lease.pool, effects)
@@ -209,6 +213,7 @@ export class TaskSubmitter {
     let best: Lease | undefined
     for (let i = 0; i < leases.length; i++) {
       const lease = leases[(pool.next + i) % leases.length] as Lease
+      if (lease.isStuck) continue
       if (now - lease.grantedAt > LEASE_AGE_MAX_MS && lease.inflight.size > 0 && leases.length + pool.requests.size > 1) {
         continue // Let it drain; it is returned when empty.
       }

@@ -15,18 +15,44 @@ export interface LinkEvents {
 type Answer = FromNode & { readonly requestId: number }
 
 export class NodeLink {
-  readonly #socket: net.Socket
+  #socket: net.Socket | null = null
   readonly #events: LinkEvents
   #pending: Buffer[] = []
   #pendingBytes = 0
   #isScheduled = false
+  #isHeld = false
   #requestId = 0
   readonly #requests = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>()
   isClosed = false
 
-  constructor(socket: net.Socket, events: LinkEvents) {
-    this.#socket = socket
+  /** Messages may be sent at once; they leave when the link is attached. */
+  constructor(events: LinkEvents) {
     this.#events = events
+  }
+
+  async connect(path: string): Promise<void> {
+    const socket = net.connect(path)
+    await new Promise<void>((resolve, reject) => {
+      socket.once('connect', resolve)
+      socket.once('error', reject)
+    })
+    this.#attach(socket)
+  }
+
+  /** Goes on with the connection of another link, whose job is done. */
+  adopt(other: NodeLink): void {
+    const socket = other.#socket
+    if (!socket) throw new Error('the other link is not connected')
+    other.#socket = null
+    other.isClosed = true
+    socket.removeAllListeners()
+    this.#attach(socket)
+  }
+
+  #attach(socket: net.Socket): void {
+    this.#socket = socket
+    if (this.#isHeld) socket.ref()
+    else socket.unref()
     const reader = new FrameReader((buffer, start, end) => {
       this.#receive(decodeMessage<FromNode>(buffer.subarray(start, end)))
     }, CONTROL_FRAME_BYTES_MAX)
@@ -38,16 +64,8 @@ export class NodeLink {
       }
     })
     socket.on('error', () => socket.destroy())
-    socket.on('close', () => this.#closed())
-  }
-
-  static async connect(path: string, events: LinkEvents): Promise<NodeLink> {
-    const socket = net.connect(path)
-    await new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve)
-      socket.once('error', reject)
-    })
-    return new NodeLink(socket, events)
+    socket.on('close', () => this.closed())
+    this.flush()
   }
 
   send(message: ToNode): void {
@@ -62,9 +80,18 @@ export class NodeLink {
     process.nextTick(() => this.flush())
   }
 
+  /** Before all that waits to leave. */
+  sendFirst(message: ToNode): void {
+    const body = encodeMessage(message)
+    const head = Buffer.allocUnsafe(4)
+    head.writeUInt32LE(body.length)
+    this.#pending.unshift(head, body)
+    this.#pendingBytes += body.length + 4
+  }
+
   flush(): void {
     this.#isScheduled = false
-    if (this.#pending.length === 0 || this.isClosed) return
+    if (this.#pending.length === 0 || this.isClosed || !this.#socket) return
     this.#socket.write(Buffer.concat(this.#pending, this.#pendingBytes))
     this.#pending = []
     this.#pendingBytes = 0
@@ -84,21 +111,18 @@ export class NodeLink {
   }
 
   unref(): void {
-    this.#socket.unref()
+    this.#isHeld = false
+    this.#socket?.unref()
   }
 
   ref(): void {
-    this.#socket.ref()
-  }
-
-  /** Ends after what was sent has left. */
-  end(): void {
-    this.flush()
-    this.#socket.end()
+    this.#isHeld = true
+    this.#socket?.ref()
   }
 
   destroy(): void {
-    this.#socket.destroy()
+    this.#socket?.destroy()
+    this.closed()
   }
 
   #receive(message: FromNode): void {
@@ -111,7 +135,8 @@ export class NodeLink {
     this.#events.onMessage(message)
   }
 
-  #closed(): void {
+  /** Nothing comes or goes any more (N1). */
+  closed(): void {
     if (this.isClosed) return
     this.isClosed = true
     for (const request of this.#requests.values()) request.reject(new Error('the node is gone'))

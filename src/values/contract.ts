@@ -21,9 +21,9 @@ export interface ValueHost {
   makeActorHandle(actorId: ActorId, handleId: ObjectId, state: unknown): object
   /**
    * Functions, classes and instances of users' classes: closures (`runtime/closures`) serialize them. `undefined` when it is none.
-   * Throws a typed error with the path when it cannot travel.
+   * Throws a typed error with the path when it cannot travel. References found inside are added to `refs`.
    */
-  encodeCode(value: unknown): Uint8Array | undefined
+  encodeCode(value: unknown, refs: ObjectId[]): Uint8Array | undefined
   decodeCode(bytes: Uint8Array): unknown
 }
 

@@ -109,7 +109,7 @@ function rewriteSymbol(value: symbol, state: WalkState): Special {
 function rewriteCode(value: object, state: WalkState): Special {
   const known = reuse(value, state)
   if (known) return known
-  const bytes = state.host.encodeCode(value)
+  const bytes = state.host.encodeCode(value, state.refs)
   if (bytes) return define(value, state, () => ['c', bytes])
   const name = (value as { name?: string }).name || 'anonymous'
   throw new UnserializableValueError(`the function ${name}`, state.path, 'it cannot travel by value')
@@ -177,7 +177,7 @@ function rewriteKind(value: object, state: WalkState): unknown {
   }
   if (proto === Object.prototype || proto === null) return define(value, state, () => rewriteFields(value, proto, state))
   refuseNative(value, state)
-  const code = state.host.encodeCode(value)
+  const code = state.host.encodeCode(value, state.refs)
   if (code) return define(value, state, () => ['c', code])
   return define(value, state, () => rewriteFields(value, proto, state))
 }

@@ -1,0 +1,80 @@
+// `ray.get`, `ray.put`, `ray.wait`.
+
+import { makeError } from '../errors/index.ts'
+import { idsOf, ObjectRef } from './object-ref.ts'
+import { parseOptions } from './options.ts'
+import { requireRuntime } from './state.ts'
+
+export interface GetOptions {
+  /** Seconds to wait before `GetTimeoutError`; 0 only looks. Default: without limit. */
+  readonly timeoutS?: number
+}
+
+export interface WaitOptions {
+  /** How many must be ready. Default 1. */
+  readonly numReturns?: number
+  /** Seconds to wait at most. Default: without limit. */
+  readonly timeoutS?: number | null
+  /** Bring values to this node. Default true. */
+  readonly fetchLocal?: boolean
+}
+
+/** Value types of a tuple or list of references. */
+export type Values<R extends readonly unknown[]> = { -readonly [K in keyof R]: R[K] extends ObjectRef<infer T> ? T : never }
+
+export function get<T>(ref: ObjectRef<T>, options?: GetOptions): Promise<T>
+export function get<const R extends readonly ObjectRef[]>(refs: R, options?: GetOptions): Promise<Values<R>>
+/**
+ * The value of a reference, or the values of a list in its order. Rejects with the error of the first one that failed, as soon as
+ * it is known, and with `GetTimeoutError` after `timeoutS`.
+ */
+export async function get(refs: ObjectRef | readonly ObjectRef[], options?: GetOptions): Promise<unknown> {
+  const runtime = requireRuntime()
+  const timeoutS = options === undefined ? undefined : parseOptions<GetOptions>('ray.get', options).timeoutS
+  const timeoutMs = timeoutS === undefined ? null : timeoutS * 1000
+  if (refs instanceof ObjectRef) {
+    const [id] = idsOf([refs], 'get', runtime) as [number]
+    return runtime.getOne(id, timeoutMs)
+  }
+  if (!Array.isArray(refs)) idsOf([refs], 'get', runtime)
+  return runtime.get(idsOf(refs as readonly ObjectRef[], 'get', runtime), timeoutMs)
+}
+
+/** Stores a value and returns a reference to it. The value is copied now: later changes to it are not seen. */
+export function put<T>(value: T): ObjectRef<T> {
+  const runtime = requireRuntime()
+  if (value instanceof ObjectRef) {
+    const message = 'ray.put of an ObjectRef is not allowed'
+    throw makeError('INVALID_ARGUMENT', { message, hint: 'Use the reference itself, or put a list that holds it.' })
+  }
+  return new ObjectRef<T>(runtime.put(value), runtime)
+}
+
+/**
+ * Waits until `numReturns` of the references have values (or errors), or the time is over.
+ * @returns the ready ones (at most `numReturns`) and the others, each in the order given.
+ */
+export async function wait<T>(refs: readonly ObjectRef<T>[], options?: WaitOptions): Promise<[ObjectRef<T>[], ObjectRef<T>[]]> {
+  const runtime = requireRuntime()
+  const { numReturns = 1, timeoutS = null } = parseOptions<WaitOptions>('ray.wait', options)
+  if (!Array.isArray(refs)) throw makeError('NOT_A_REF', { verb: 'wait', got: `${typeof refs} (it takes a list)` })
+  const ids = idsOf(refs, 'wait', runtime)
+  if (new Set(ids).size !== ids.length) {
+    throw makeError('INVALID_ARGUMENT', { message: 'ray.wait got the same ObjectRef twice', hint: 'Pass each reference once.' })
+  }
+  if (numReturns > ids.length) {
+    const message = `ray.wait got numReturns: ${numReturns}, but only ${ids.length} references`
+    throw makeError('INVALID_ARGUMENT', { message, hint: 'numReturns may be at most the length of the list.' })
+  }
+  const ready = await runtime.wait(ids, numReturns, timeoutS === null ? null : timeoutS * 1000)
+  const done: ObjectRef<T>[] = []
+  const rest: ObjectRef<T>[] = []
+  let next = 0
+  for (let i = 0; i < refs.length; i++) {
+    if (ready[next] === i) {
+      done.push(refs[i] as ObjectRef<T>)
+      next++
+    } else rest.push(refs[i] as ObjectRef<T>)
+  }
+  return [done, rest]
+}

@@ -1,0 +1,94 @@
+// References to objects, as users hold them.
+//
+//   R1. A reference is counted while it is reachable, or until `release` (`using`); `free` gives up the value itself.
+//   R2. It is not thenable: an async task may return one without its being unwrapped.
+
+import { makeError } from '../errors/index.ts'
+import type { ObjectId } from '../ids/ids.ts'
+import type { CoreRuntime } from '../runtime/core-runtime.ts'
+import { currentRuntime } from './state.ts'
+
+const registry = new FinalizationRegistry<{ runtime: CoreRuntime; id: ObjectId }>(({ runtime, id }) => runtime.release(id))
+
+/** A reference to a value that exists, or will exist, somewhere in the cluster. Made by `.remote(…)` and `ray.put(…)`. */
+export class ObjectRef<T = unknown> {
+  /** @internal */
+  readonly id: ObjectId
+  /** @internal */
+  readonly runtime: CoreRuntime
+  declare readonly __type?: T
+  #isHeld = true
+
+  /** @internal The caller has taken the hold that this handle gives back. */
+  constructor(id: ObjectId, runtime: CoreRuntime) {
+    this.id = id
+    this.runtime = runtime
+    registry.register(this, { runtime, id }, this)
+  }
+
+  /** The id in Ray's form: 56 hex digits. */
+  hex(): string {
+    return this.runtime.formatId(this.id)
+  }
+
+  /** The value, as `ray.get(this)` gives it. */
+  get(options: { timeoutS?: number } = {}): Promise<T> {
+    return this.runtime.getOne(this.id, options.timeoutS === undefined ? null : options.timeoutS * 1000) as Promise<T>
+  }
+
+  /** Another name for `get()`, for code that collects promises. */
+  promise(): Promise<T> {
+    return this.get()
+  }
+
+  /** Gives the value up now, for everyone: later reads throw `ObjectFreedError`. */
+  free(): void {
+    this.runtime.core.table.freeNow(this.id, this.runtime.core.effects)
+    this.runtime.perform()
+    this[Symbol.dispose]()
+  }
+
+  /** Lets go of this reference (`using ref = …`), without waiting for the garbage collector. */
+  [Symbol.dispose](): void {
+    if (!this.#isHeld) return
+    this.#isHeld = false
+    registry.unregister(this)
+    this.runtime.release(this.id)
+  }
+
+  toString(): string {
+    return `ObjectRef(${this.hex()})`
+  }
+
+  toJSON(): never {
+    const message = 'an ObjectRef cannot be written as JSON'
+    throw makeError('INVALID_ARGUMENT', { message, hint: 'Send the value: await ray.get(ref).' })
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString()
+  }
+}
+
+/** Checks a user's argument; the ids of references of this session. */
+export function idsOf(refs: readonly unknown[], verb: string, runtime: CoreRuntime): ObjectId[] {
+  const ids = new Array<ObjectId>(refs.length)
+  for (let i = 0; i < refs.length; i++) {
+    const ref = refs[i]
+    if (!(ref instanceof ObjectRef)) throw makeError('NOT_A_REF', { verb, got: describe(ref) })
+    if (ref.runtime !== runtime) throw makeError('FOREIGN_REF', { id: ref.hex() })
+    ids[i] = ref.id
+  }
+  return ids
+}
+
+export function describe(value: unknown): string {
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  if (typeof value !== 'object') return `${typeof value === 'undefined' ? '' : `${typeof value} `}${String(value).slice(0, 60)}`
+  return `a ${value.constructor?.name ?? 'object'}`
+}
+
+export function isCurrent(runtime: CoreRuntime): boolean {
+  return currentRuntime() === runtime
+}

@@ -1,0 +1,252 @@
+// `ray.remote` for functions: what a call needs is worked out once per function and option set, so that a call itself is cheap.
+//
+//   F1. The function is serialized at its first `.remote()`, never inside `ray.remote()`: it may refer to itself.
+//   F2. `.options()` gives a new remote function that shares the definition; the original is unchanged.
+
+import { makeError } from '../errors/index.ts'
+import { makeObjectId, type ObjectId } from '../ids/ids.ts'
+import type { RemoteFunctionEntry, SchedulingClass, Task } from '../core-worker/effects.ts'
+import { encodeFunction } from '../runtime/closures/index.ts'
+import type { CoreRuntime } from '../runtime/core-runtime.ts'
+import { currentTask } from '../runtime/task-context.ts'
+import { toResources } from '../scheduling/resources.ts'
+import type { LeaseSpec } from '../wire/messages.ts'
+import { STREAMING } from '../wire/task-frames.ts'
+import { type ActorClass, isClass, remoteClass } from './actor.ts'
+import { writeArguments } from './arguments.ts'
+import { ObjectRefGenerator } from './generator.ts'
+import { closureHost } from './host.ts'
+import { ObjectRef } from './object-ref.ts'
+import { type ActorOptions, parseOptions, type ResourceOptions, type TaskOptions, toStrategy } from './options.ts'
+import { requireRuntime } from './state.ts'
+import type { AnyFunction, Awaited_, Constructor, RemoteArguments, RemoteResult } from './types.ts'
+
+/** Marks remote functions and classes, so that closures carry them as what they are. */
+export const REMOTE = Symbol.for('ray-ts.remote')
+
+/** A function that runs elsewhere: `f.remote(…)` returns a reference to its result at once. */
+export interface RemoteFunction<F extends AnyFunction, R = RemoteResult<F>> {
+  /** Runs the function on a worker. Arguments may be values or references to them. */
+  remote(...args: RemoteArguments<Parameters<F>>): R
+  /** The same function with other options. */
+  options(options: TaskOptions & { numReturns: 'streaming' }): RemoteFunction<F, ObjectRefGenerator<Awaited_<F>>>
+  options<const N extends number>(
+    options: TaskOptions & { numReturns: N },
+  ): RemoteFunction<F, N extends 1 ? ObjectRef<Awaited_<F>> : N extends 0 ? undefined : ObjectRef<ElementOf<Awaited_<F>>>[]>
+  options(options: TaskOptions): RemoteFunction<F, R>
+}
+
+type ElementOf<T> = T extends readonly (infer E)[] ? E : unknown
+
+/** The definition of a remote function, shared by all its option sets. */
+export class Definition {
+  readonly target: AnyFunction
+  readonly name: string
+  readonly isGenerator: boolean
+  #entries = new WeakMap<CoreRuntime, RemoteFunctionEntry>()
+  #key: string | null
+  #isEncoding = false
+
+  constructor(target: AnyFunction, name: string, key: string | null = null, isGenerator = isGeneratorFunction(target)) {
+    this.target = target
+    this.name = name
+    this.#key = key
+    this.isGenerator = isGenerator
+  }
+
+  /** null while it is being encoded: it refers to itself. */
+  key(runtime: CoreRuntime): string | null {
+    if (this.#key !== null && (this.#entries.has(runtime) || !this.target)) return this.#key
+    if (this.#isEncoding) return null
+    return this.entry(runtime).key
+  }
+
+  entry(runtime: CoreRuntime): RemoteFunctionEntry {
+    let entry = this.#entries.get(runtime)
+    if (entry) return entry
+    if (this.#key === null || runtime.identity.isDriver) this.#key = this.#encode(runtime)
+    entry = { key: this.#key, name: this.name, averageMicros: -1 }
+    this.#entries.set(runtime, entry)
+    return entry
+  }
+
+  #encode(runtime: CoreRuntime): string {
+    this.#isEncoding = true
+    try {
+      const { bytes, hash, warning } = encodeFunction(this.target, this.name, closureHost(runtime))
+      if (warning) process.emitWarning(warning, 'RayWarning')
+      const key = `fn:${hash}`
+      runtime.link.send({ t: 'kv.put', key, value: bytes, overwrite: false })
+      return key
+    } finally {
+      this.#isEncoding = false
+    }
+  }
+}
+
+/** What a call needs, for one option set. */
+interface Plan {
+  readonly entry: RemoteFunctionEntry
+  readonly schedulingClass: SchedulingClass
+  readonly numReturns: number
+  readonly maxRetries: number
+  readonly retryOn: ((error: Uint8Array) => boolean) | null
+  readonly extras: Readonly<Record<string, unknown>> | null
+}
+
+export function remote<C extends Constructor>(type: C, options?: ActorOptions): ActorClass<C>
+export function remote<F extends AnyFunction>(
+  fn: F,
+  options: TaskOptions & { numReturns: 'streaming' },
+): RemoteFunction<F, ObjectRefGenerator<Awaited_<F>>>
+export function remote<F extends AnyFunction>(fn: F, options?: TaskOptions): RemoteFunction<F>
+/**
+ * Makes a function or class remote. Calls of the function run on worker processes; instances of the class are actors.
+ * What it captures travels by value with it, what it imports by reference.
+ */
+export function remote(target: AnyFunction | Constructor, options?: TaskOptions | ActorOptions): unknown {
+  if (typeof target !== 'function') {
+    const message = `ray.remote takes a function or a class, but got ${typeof target}`
+    throw makeError('INVALID_ARGUMENT', { message, hint: 'Write ray.remote((x) => …) or ray.remote(class { … }).' })
+  }
+  if (isClass(target)) return remoteClass(target as Constructor, parseOptions<ActorOptions>('an actor', options))
+  const definition = new Definition(target as AnyFunction, target.name || 'anonymous')
+  return makeRemote(definition, parseOptions<TaskOptions>('a task', options))
+}
+
+export function makeRemote(definition: Definition, options: TaskOptions): RemoteFunction<AnyFunction, unknown> {
+  const name = options.name ?? definition.name
+  let plan: Plan | null = null
+  let planned: CoreRuntime | null = null
+  const wrapper = (): never => {
+    throw makeError('NOT_REMOTE_CALL', { name })
+  }
+  const own: RemoteFunction<AnyFunction, unknown> = {
+    remote(...args: unknown[]): unknown {
+      const runtime = requireRuntime()
+      if (plan === null || planned !== runtime) {
+        plan = makePlan(definition, options, runtime)
+        planned = runtime
+      }
+      return submit(plan, args, runtime)
+    },
+    options(more: TaskOptions): never {
+      const parsed = parseOptions<TaskOptions>('a task', more)
+      if (parsed.maxCalls !== undefined) {
+        const message = 'maxCalls cannot be set in .options()'
+        throw makeError('INVALID_ARGUMENT', { message, hint: 'Set it where the function is made remote: ray.remote(fn, { maxCalls }).' })
+      }
+      return makeRemote(definition, { ...options, ...parsed }) as never
+    },
+  }
+  return Object.assign(wrapper, own, { [REMOTE]: { kind: 'function', definition, options } })
+}
+
+function makePlan(definition: Definition, options: TaskOptions, runtime: CoreRuntime): Plan {
+  const entry = definition.entry(runtime)
+  const numReturns = options.numReturns ?? (definition.isGenerator ? 'streaming' : 1)
+  const maxCalls = options.maxCalls ?? ((options.numGpus ?? 0) > 0 ? 1 : 0)
+  const name = options.name ?? definition.name
+  const maxRetries = options.maxRetries ?? 3
+  const extras: Record<string, unknown> = { name }
+  if (options.generatorBackpressureNumObjects) extras.backpressure = options.generatorBackpressureNumObjects
+  if (maxCalls > 0) extras.maxCalls = maxCalls
+  return {
+    entry: name === entry.name ? entry : { ...entry, name },
+    schedulingClass: classOf(leaseSpec(options, name, 1, maxRetries !== 0, runtime)),
+    numReturns: numReturns === 'streaming' ? STREAMING : numReturns,
+    maxRetries,
+    retryOn: retryPredicate(options.retryExceptions, runtime),
+    extras,
+  }
+}
+
+export function leaseSpec(
+  options: ResourceOptions,
+  name: string,
+  defaultCpus: number,
+  retriable: boolean,
+  runtime: CoreRuntime,
+): LeaseSpec {
+  const { numCpus, numGpus, memory, resources } = options
+  return {
+    resources: toResources({ ...resources, CPU: numCpus ?? defaultCpus, GPU: numGpus, memory }),
+    strategy: toStrategy(options.schedulingStrategy),
+    runtimeEnv: options.runtimeEnv ?? {},
+    jobId: runtime.identity.jobId,
+    priority: options.priority ?? 0,
+    onInfeasible: options.onInfeasible ?? 'fail',
+    name,
+    retriable,
+  }
+}
+
+const classes = new Map<string, SchedulingClass>()
+
+function classOf(spec: LeaseSpec): SchedulingClass {
+  const { name: _, ...shared } = spec
+  const key = JSON.stringify(shared)
+  let known = classes.get(key)
+  if (!known) {
+    known = { key, spec }
+    classes.set(key, known)
+  }
+  return known
+}
+
+export function retryPredicate(
+  option: TaskOptions['retryExceptions'],
+  runtime: CoreRuntime,
+): ((error: Uint8Array) => boolean) | null {
+  if (option === undefined || option === false) return null
+  if (option === true) return () => true
+  return (bytes) => {
+    const error = runtime.decodeError(bytes)
+    return option.some((type) => error instanceof (type as unknown as new () => object))
+  }
+}
+
+function submit(plan: Plan, args: readonly unknown[], runtime: CoreRuntime): unknown {
+  const written = writeArguments(args, runtime, plan.entry.name)
+  const { numReturns } = plan
+  const task: Task = {
+    sequence: runtime.core.sequences(numReturns === STREAMING || numReturns === 0 ? 1 : numReturns),
+    fn: plan.entry,
+    numReturns,
+    args: written.blob,
+    pendingArgs: written.parts,
+    openDependencies: 0,
+    pinned: written.pinned,
+    nestedRefs: written.nested,
+    retriesLeft: plan.maxRetries,
+    attempt: 0,
+    retryOn: plan.retryOn,
+    extras: plan.extras,
+    schedulingClass: plan.schedulingClass,
+    actorId: null,
+    target: null,
+    cancel: 'no',
+    parent: currentTask()?.taskId ?? 0,
+  }
+  runtime.submit(task)
+  return returnsOf(task, runtime)
+}
+
+/** The references that a call gives back. */
+export function returnsOf(task: Task, runtime: CoreRuntime): unknown {
+  const { sequence, numReturns } = task
+  if (numReturns === 1) return new ObjectRef(makeObjectId(runtime.core.tag, sequence), runtime)
+  if (numReturns === STREAMING) return new ObjectRefGenerator(sequence, runtime)
+  if (numReturns === 0) return undefined
+  const refs: ObjectRef[] = []
+  for (let i = 0; i < numReturns; i++) refs.push(new ObjectRef(makeObjectId(runtime.core.tag, sequence + i), runtime))
+  return refs
+}
+
+export function isGeneratorFunction(fn: unknown): boolean {
+  if (typeof fn !== 'function') return false
+  const kind = Object.prototype.toString.call(fn)
+  return kind === '[object GeneratorFunction]' || kind === '[object AsyncGeneratorFunction]'
+}
+
+export type { ObjectId }

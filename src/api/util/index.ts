@@ -1,0 +1,3 @@
+export { listNamedActors } from '../control.ts'
+export { inspectSerializability } from '../serialization.ts'
+export { deregisterSerializer, registerSerializer } from '../../values/index.ts'

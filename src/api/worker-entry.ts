@@ -1,0 +1,132 @@
+// Entry of a worker process: registers with its node, then runs what owners push to it.
+//
+//   W1. It ends with its node: a worker without one has nobody to work for.
+//   W2. What user code prints is preceded by a line that says which task or actor printed it (worker-output.ts reads it).
+
+import net from 'node:net'
+import { errorFromWire, makeError } from '../errors/index.ts'
+import { decodeFunction } from '../runtime/closures/index.ts'
+import { CoreRuntime } from '../runtime/core-runtime.ts'
+import { Executor } from '../runtime/executor.ts'
+import { WORKER_CONFIG_VARIABLE, type WorkerConfig } from '../runtime/node-config.ts'
+import { NodeLink } from '../runtime/node-link.ts'
+import { randomHex } from '../runtime/session.ts'
+import { SegmentStore } from '../runtime/shm/segment-store.ts'
+import { currentTask } from '../runtime/task-context.ts'
+import { TaskPeer } from '../runtime/task-peer.ts'
+import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
+import { assignment } from './context.ts'
+import { closureHost, makeValueHost } from './host.ts'
+import { setRuntime } from './state.ts'
+
+const config = JSON.parse(process.env[WORKER_CONFIG_VARIABLE] ?? '{}') as WorkerConfig
+delete process.env[WORKER_CONFIG_VARIABLE]
+process.title = 'ray-ts worker'
+process.on('SIGINT', () => {}) // The driver decides.
+
+let runtime: CoreRuntime | null = null
+let executor: Executor | null = null
+const workerId = randomHex(28)
+const early: TaskPeer[] = []
+
+const link = new NodeLink({ onMessage, onClose: () => process.exit(0) })
+const server = net.createServer((socket) => {
+  const peer = new TaskPeer(socket, -1, {
+    onFrame: (from, buffer, start) => executor?.onFrame(from, buffer, start),
+    onBatchEnd: () => runtime?.perform(),
+    onClose: (closed) => executor?.onPeerClosed(closed),
+  })
+  early.push(peer)
+})
+
+server.listen(config.ownSocket, () => {
+  link.send({
+    t: 'register',
+    kind: 'worker',
+    startupToken: config.startupToken,
+    workerId,
+    pid: process.pid,
+    socket: config.ownSocket,
+    namespace: null,
+    jobName: '',
+    protocol: PROTOCOL_VERSION,
+  })
+  link.ref()
+  link.connect(config.nodeSocket).catch(() => process.exit(1))
+})
+
+function onMessage(message: FromNode): void {
+  switch (message.t) {
+    case 'registered':
+      start(message)
+      return
+    case 'register.refused':
+      console.error(errorFromWire(message.error).message)
+      process.exit(1)
+      return
+    case 'worker.assigned':
+      assignment.resources = message.resources
+      assignment.gpuIds = message.gpuIds
+      if (message.gpuIds.length > 0) process.env.CUDA_VISIBLE_DEVICES = message.gpuIds.join(',')
+      return
+    case 'worker.exit':
+      exit(message.detail)
+      return
+    case 'actor.start':
+      void executor?.becomeActor(message.spec, message.incarnation)
+      return
+    case 'actor.finish':
+      executor?.finishActor()
+      return
+    default:
+      runtime?.onMessage(message)
+  }
+}
+
+function start(message: FromNode & { t: 'registered' }): void {
+  const { tag, nodeId, jobId, namespace } = message
+  const { shmDir, spillDirs, objectStoreBytes } = config
+  const made: CoreRuntime = new CoreRuntime({
+    identity: { tag, workerId, nodeId, jobId, namespace, isDriver: false },
+    link,
+    store: new SegmentStore({ shmDir, spillDirs, capacityBytes: objectStoreBytes }),
+    host: makeValueHost(() => made),
+  })
+  runtime = made
+  setRuntime(made)
+  const load = async (key: string): Promise<(...args: unknown[]) => unknown> => {
+    const { value } = await link.request<'kv.value'>((requestId) => ({ t: 'kv.get', requestId, key, wait: true }))
+    if (!value) throw makeError('SYSTEM', { message: `the definition ${key} is unknown` })
+    return (await decodeFunction(value, closureHost(made))) as (...args: unknown[]) => unknown
+  }
+  executor = new Executor(made, { load }, exit)
+  assignment.exit = exit
+  process.on('exit', () => {
+    for (const peer of early) peer.flush()
+    link.flush()
+  })
+}
+
+function exit(detail: string): void {
+  link.send({ t: 'worker.exiting', detail })
+  process.exit(0)
+}
+
+let announced = ''
+for (const stream of [process.stdout, process.stderr]) {
+  const write = stream.write.bind(stream) as (chunk: unknown, ...rest: unknown[]) => boolean
+  stream.write = ((chunk: unknown, ...rest: unknown[]) => {
+    const name = nameOfSpeaker()
+    if (name !== announced && name) {
+      announced = name
+      process.stdout === stream ? write(`:task_name:${name}\n`) : write(`:task_name:${name}\n`)
+    }
+    return write(chunk, ...rest)
+  }) as typeof stream.write
+}
+
+function nameOfSpeaker(): string {
+  const actor = executor?.actor
+  if (actor) return actor.spec.className
+  return currentTask()?.name ?? announced
+}

@@ -1,0 +1,727 @@
+// One process's runtime: drives the core worker machine with real connections, values and promises. Drivers and workers share it.
+//
+// Invariants:
+//   C1. Every entry from the world ends with `perform`: no effect waits for the next one.
+//   C2. A promise given to a user settles: by its value, its error, its time-out, or the node's end.
+//   C3. Values are serialized when they are handed over, and deserialized for each reader: nobody shares mutable state by accident.
+
+import { errorFromWire, makeError, makeTaskError, type RayError } from '../errors/index.ts'
+import { formatObjectId, type JobId, makeObjectId, type NodeId, type ObjectId, type WorkerId, type WorkerTag } from '../ids/ids.ts'
+import { CoreWorker } from '../core-worker/core-worker.ts'
+import type { CoreOutput, Failure, Target, Task } from '../core-worker/effects.ts'
+import type { ValueState } from '../core-worker/reference-table.ts'
+import { decodeSmall, deserialize, encodeSmall, isSmall, serialize, type SerializedValue, serializeToBytes, type ValueHost } from '../values/index.ts'
+import { packData } from '../wire/codec.ts'
+import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, SpillLocation, WorkerAddress } from '../wire/messages.ts'
+import { FRAME, STATUS, ValueReader, writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
+import { readU32 } from '../wire/byte-writer.ts'
+import type { NodeLink } from './node-link.ts'
+import type { SegmentStore } from './shm/segment-store.ts'
+import { TaskPeer } from './task-peer.ts'
+
+/** Ray's max_direct_call_object_size: larger values go to the store. */
+export const INLINE_BYTES_MAX = 100 * 1024
+/** A cancelled worker that does not answer within this is computing: it is killed. */
+const CANCEL_GRACE_MS = 300
+
+export interface Identity {
+  readonly tag: WorkerTag
+  readonly workerId: WorkerId
+  readonly nodeId: NodeId
+  readonly jobId: JobId
+  readonly namespace: string
+  readonly isDriver: boolean
+}
+
+interface Waiter {
+  onReady(id: ObjectId): void
+}
+
+const PENDING = Symbol('pending')
+const scratch = Buffer.allocUnsafeSlow(512)
+
+export class CoreRuntime {
+  readonly identity: Identity
+  readonly core: CoreWorker
+  readonly link: NodeLink
+  readonly store: SegmentStore
+  readonly host: ValueHost
+  /** Told when a wait begins and ends, so that a worker can lend its CPU meanwhile. */
+  onBlocked: (() => void) | null = null
+  onUnblocked: (() => void) | null = null
+  onLogs: ((message: FromNode & { t: 'log.lines' }) => void) | null = null
+  isClosed = false
+  readonly #waiters = new Map<ObjectId, Set<Waiter>>()
+  readonly #streamWaiters = new Map<number, Set<() => void>>()
+  readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
+  readonly #peers = new Map<WorkerTag, TaskPeer>()
+  readonly #packedExtras = new WeakMap<object, Buffer>()
+  readonly #locating = new Map<ObjectId, ((where: SpillLocation | 'shm' | null) => void)[]>()
+  readonly #refused = new Map<string, RayError>()
+  readonly #creationRefused = new Map<string, (error: RayError) => void>()
+  #isPerforming = false
+
+  constructor(options: { identity: Identity; link: NodeLink; store: SegmentStore; host: ValueHost; warnAt?: number }) {
+    this.identity = options.identity
+    this.link = options.link
+    this.store = options.store
+    this.host = options.host
+    this.core = new CoreWorker(options.identity.tag, encodePrimitive, options.warnAt)
+  }
+
+  // Values
+
+  serialize(value: unknown): SerializedValue {
+    return serialize(value, this.host)
+  }
+
+  put(value: unknown): ObjectId {
+    const id = makeObjectId(this.core.tag, this.core.sequences(1))
+    this.core.table.create(id)
+    this.core.fulfil(now(), id, this.#stateOf(value, id))
+    this.perform()
+    return id
+  }
+
+  /** The state of a new owned object with this value; contained references are held by it. */
+  #stateOf(value: unknown, id: ObjectId): ValueState {
+    if (isPrimitive(value)) return { kind: 'primitive', value }
+    const serialized = this.serialize(value)
+    const state = this.write(serialized, id)
+    for (const ref of serialized.refs) this.core.table.hold(ref)
+    return state
+  }
+
+  /** Puts serialized bytes where they belong: inline, or into the store under `storageId`. */
+  write(serialized: SerializedValue, storageId: ObjectId): ObjectLocation & { kind: 'inline' | 'stored' } {
+    const { byteLength: size, refs } = serialized
+    const bytes = size <= INLINE_BYTES_MAX ? Buffer.allocUnsafeSlow(size) : Buffer.from(new ArrayBuffer(size))
+    serialized.writeTo(bytes, 0)
+    if (size <= INLINE_BYTES_MAX) return { kind: 'inline', bytes, refs }
+    const spilled = this.store.write(storageId, bytes)
+    this.link.send({ t: 'object.created', storageId, size, spilled })
+    return { kind: 'stored', storageId, size, refs }
+  }
+
+  // Reading
+
+  /** The value, PENDING, or throws the object's error. Stored values that moved are found asynchronously. */
+  #read(id: ObjectId): unknown {
+    const state = this.core.table.look(id, this.core.effects)
+    switch (state.kind) {
+      case 'pending':
+        return PENDING
+      case 'primitive':
+        return state.value
+      case 'error':
+        throw this.#errorOf(id, state.bytes)
+      case 'inline':
+        return this.decodeValue(state.bytes)
+      case 'stored': {
+        const bytes = this.store.open(state.storageId, state.size)
+        return bytes ? this.decodeValue(bytes) : this.#readMoved(id, state.storageId, state.size)
+      }
+    }
+  }
+
+  /** A stored value that somebody else keeps alive while we read it: an argument. */
+  readStored(storageId: ObjectId, size: number): unknown {
+    const bytes = this.store.open(storageId, size)
+    return bytes ? this.decodeValue(bytes) : this.#readMoved(storageId, storageId, size)
+  }
+
+  /** A value, or a promise of one (`Later`) when code inside it must be imported first. */
+  decodeValue(bytes: Uint8Array): unknown {
+    try {
+      return deserialize(bytes, this.host)
+    } catch (error) {
+      const { ready } = error as { ready?: Promise<void> }
+      if (!(ready instanceof Promise)) throw error
+      return new Later(ready.then(() => deserialize(bytes, this.host)))
+    }
+  }
+
+  #readMoved(id: ObjectId, storageId: ObjectId, size: number): Later {
+    const found = this.#locate(storageId).then((where) => {
+      const bytes = where === 'shm' ? this.store.open(storageId, size) : where ? this.store.openAt(where, size) : undefined
+      if (!bytes) throw makeError('OBJECT_LOST', { id: this.formatId(id), detail: 'its stored copy is gone' })
+      return deserialize(bytes, this.host)
+    })
+    return new Later(found)
+  }
+
+  #locate(storageId: ObjectId): Promise<SpillLocation | 'shm' | null> {
+    return new Promise((resolve) => {
+      const waiting = this.#locating.get(storageId)
+      if (waiting) {
+        waiting.push(resolve)
+        return
+      }
+      this.#locating.set(storageId, [resolve])
+      this.link.send({ t: 'object.locate', storageId })
+    })
+  }
+
+  #errorOf(id: ObjectId, bytes: Uint8Array): unknown {
+    if (bytes.byteLength === 0) return makeError('OBJECT_FREED', { id: this.formatId(id) })
+    return this.decodeError(bytes)
+  }
+
+  /** Errors travel as `[kind, payload]`: a code of the table, or what a task threw. */
+  decodeError(bytes: Uint8Array): unknown {
+    try {
+      const value = deserialize(bytes, this.host) as readonly unknown[]
+      if (value[0] === 'code') return errorFromWire({ code: String(value[1]), params: value[2] as Record<string, string | number> })
+      return makeTaskError(value[1], value[2] as { name: string; pid: number })
+    } catch (error) {
+      return makeError('SYSTEM', { message: `an error could not be read: ${String(error)}` }, { cause: error })
+    }
+  }
+
+  encodeCodedError(error: RayError): Buffer {
+    return serializeToBytes(['code', error.code, error.params], this.host)
+  }
+
+  encodeTaskError(cause: unknown, name: string): Buffer {
+    const where = { name, pid: process.pid }
+    try {
+      return serializeToBytes(['task', cause, where], this.host)
+    } catch {
+      return serializeToBytes(['task', describeError(cause), where], this.host)
+    }
+  }
+
+  formatId(id: ObjectId): string {
+    return formatObjectId(id, this.identity.jobId)
+  }
+
+  // get and wait
+
+  isReady(id: ObjectId): boolean {
+    return this.core.table.look(id, this.core.effects).kind !== 'pending'
+  }
+
+  async get(ids: readonly ObjectId[], timeoutMs: number | null): Promise<unknown[]> {
+    const values = new Array<unknown>(ids.length)
+    const missing: number[] = []
+    for (let i = 0; i < ids.length; i++) {
+      const value = this.#read(ids[i] as ObjectId)
+      if (value === PENDING) missing.push(i)
+      else values[i] = value
+    }
+    this.perform()
+    if (missing.length > 0) await this.#awaitAll(ids, missing, values, timeoutMs)
+    for (let i = 0; i < values.length; i++) if (values[i] instanceof Later) values[i] = await (values[i] as Later).promise
+    return values
+  }
+
+  getOne(id: ObjectId, timeoutMs: number | null): Promise<unknown> {
+    let value: unknown
+    try {
+      value = this.#read(id)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    if (value === PENDING) return this.#awaitOne(id, timeoutMs)
+    this.perform()
+    return value instanceof Later ? value.promise : Promise.resolve(value)
+  }
+
+  #awaitOne(id: ObjectId, timeoutMs: number | null): Promise<unknown> {
+    return this.#awaitAll([id], [0], [undefined], timeoutMs).then((values) => {
+      const value = values[0]
+      return value instanceof Later ? value.promise : value
+    })
+  }
+
+  /** Fills `values`; rejects with the first error that comes. */
+  #awaitAll(ids: readonly ObjectId[], missing: readonly number[], values: unknown[], timeoutMs: number | null): Promise<unknown[]> {
+    this.perform()
+    return new Promise((resolve, reject) => {
+      const positions = new Map<ObjectId, number[]>()
+      for (const i of missing) {
+        const id = ids[i] as ObjectId
+        const known = positions.get(id)
+        if (known) known.push(i)
+        else positions.set(id, [i])
+      }
+      let timer: NodeJS.Timeout | undefined
+      const finish = (settle: () => void): void => {
+        clearTimeout(timer)
+        for (const id of positions.keys()) this.#unwatch(id, waiter)
+        this.onUnblocked?.()
+        settle()
+      }
+      const waiter: Waiter = {
+        onReady: (id) => {
+          const at = positions.get(id)
+          if (!at) return
+          try {
+            for (const i of at) values[i] = this.#read(id)
+          } catch (error) {
+            finish(() => reject(error))
+            return
+          }
+          positions.delete(id)
+          if (positions.size === 0) finish(() => resolve(values))
+        },
+      }
+      this.onBlocked?.()
+      for (const id of positions.keys()) this.#watch(id, waiter)
+      if (timeoutMs !== null) {
+        timer = setTimeout(() => {
+          const params = { missing: positions.size, total: ids.length, timeoutS: timeoutMs / 1000 }
+          finish(() => reject(makeError('GET_TIMEOUT', params)))
+        }, timeoutMs)
+      }
+    })
+  }
+
+  /** Indices of at least `count` ready ids (or as many as were ready in time), in the order given. */
+  async wait(ids: readonly ObjectId[], count: number, timeoutMs: number | null): Promise<number[]> {
+    let ready = this.#readyAmong(ids, count)
+    this.perform()
+    if (ready.length >= count || timeoutMs === 0) return ready
+    await new Promise<void>((resolve) => {
+      let open = count - ready.length
+      const done = new Set(ready.map((i) => ids[i] as ObjectId))
+      let timer: NodeJS.Timeout | undefined
+      const finish = (): void => {
+        clearTimeout(timer)
+        for (const id of ids) if (!done.has(id)) this.#unwatch(id, waiter)
+        this.onUnblocked?.()
+        resolve()
+      }
+      const waiter: Waiter = {
+        onReady: () => {
+          if (--open === 0) finish()
+        },
+      }
+      this.onBlocked?.()
+      for (const id of ids) if (!done.has(id)) this.#watch(id, waiter)
+      if (timeoutMs !== null) timer = setTimeout(finish, timeoutMs)
+    })
+    ready = this.#readyAmong(ids, count)
+    return ready
+  }
+
+  /** Resolves when all have values or errors. */
+  async whenReady(ids: readonly ObjectId[]): Promise<void> {
+    await this.wait(ids, ids.length, null)
+  }
+
+  /** The actor cannot be made: an argument of its constructor failed. */
+  failCreation(spec: ActorSpec, error: Uint8Array): void {
+    const death = { reason: 'an argument of its constructor failed', exit: null, creationError: error }
+    this.core.onMessage(now(), { t: 'actor.state', info: { ...deadInfo(spec), death } })
+    this.perform()
+  }
+
+  #readyAmong(ids: readonly ObjectId[], count: number): number[] {
+    const ready: number[] = []
+    for (let i = 0; i < ids.length && ready.length < count; i++) if (this.isReady(ids[i] as ObjectId)) ready.push(i)
+    return ready
+  }
+
+  #watch(id: ObjectId, waiter: Waiter): void {
+    const waiters = this.#waiters.get(id)
+    if (waiters) waiters.add(waiter)
+    else this.#waiters.set(id, new Set([waiter]))
+  }
+
+  #unwatch(id: ObjectId, waiter: Waiter): void {
+    const waiters = this.#waiters.get(id)
+    if (waiters?.delete(waiter) && waiters.size === 0) this.#waiters.delete(id)
+  }
+
+  // Generators
+
+  async nextItem(sequence: number): Promise<ObjectId | undefined> {
+    for (;;) {
+      const next = this.core.nextItem(sequence)
+      this.perform()
+      if (next === 'end') return undefined
+      if (next !== 'wait') return next
+      this.onBlocked?.()
+      await new Promise<void>((resolve) => {
+        const waiters = this.#streamWaiters.get(sequence) ?? new Set()
+        this.#streamWaiters.set(sequence, waiters)
+        waiters.add(resolve)
+      })
+      this.onUnblocked?.()
+    }
+  }
+
+  // Tasks
+
+  submit(task: Task): void {
+    this.core.createReturns(task)
+    this.core.submit(now(), task)
+    this.perform()
+  }
+
+  cancel(id: ObjectId, isForced: boolean, isRecursive: boolean): void {
+    this.core.cancel(now(), id, isForced, isRecursive)
+    this.perform()
+  }
+
+  release(id: ObjectId): void {
+    if (this.isClosed) return
+    this.core.release(id)
+    this.perform()
+  }
+
+  // From the node
+
+  onMessage(message: FromNode): void {
+    switch (message.t) {
+      case 'log.lines':
+        this.onLogs?.(message)
+        return
+      case 'object.located': {
+        const waiting = this.#locating.get(message.storageId) ?? []
+        this.#locating.delete(message.storageId)
+        for (const resolve of waiting) resolve(message.where)
+        return
+      }
+      case 'actor.createRefused': {
+        const error = errorFromWire(message.error)
+        this.#refused.set(message.actorId, error)
+        const spec = this.core.onActorRefused(message.actorId)
+        if (spec) this.core.onMessage(now(), { t: 'actor.state', info: { ...deadInfo(spec), death: { reason: error.message, exit: null, creationError: null } } })
+        this.#creationRefused.get(message.actorId)?.(error)
+        this.perform()
+        return
+      }
+      default:
+        this.core.onMessage(now(), message)
+        this.perform()
+    }
+  }
+
+  /** Calls back with the error if the GCS refuses the actor. */
+  onCreationRefused(actorId: string, callback: (error: RayError) => void): void {
+    this.#creationRefused.set(actorId, callback)
+  }
+
+  onNodeGone(detail: string): void {
+    if (this.isClosed) return
+    this.core.onNodeDied(detail)
+    this.perform()
+    for (const waiting of this.#locating.values()) for (const resolve of waiting) resolve(null)
+    const bytes = this.encodeCodedError(makeError('NODE_DIED', { detail }))
+    for (const id of [...this.#waiters.keys()]) {
+      if (this.core.table.isOwned(id)) this.core.failObject(now(), id, bytes)
+      else this.core.failBorrowed(now(), id, bytes)
+    }
+    this.perform()
+  }
+
+  close(): void {
+    this.isClosed = true
+    for (const peer of this.#peers.values()) peer.close()
+    this.#peers.clear()
+  }
+
+  /** Resolves when the actor's state satisfies `until`. */
+  whenActor(actorId: string, until: (info: ActorInfo) => boolean): Promise<ActorInfo> {
+    const info = this.core.actors.info(actorId)
+    if (info && until(info)) return Promise.resolve(info)
+    return new Promise((resolve) => {
+      const watchers = this.#actorWaiters.get(actorId) ?? new Set()
+      this.#actorWaiters.set(actorId, watchers)
+      const watcher = (changed: ActorInfo): void => {
+        if (!until(changed)) return
+        watchers.delete(watcher)
+        resolve(changed)
+      }
+      watchers.add(watcher)
+    })
+  }
+
+  // Effects
+
+  /** Performs what the machine wants done, until it wants nothing more (C1). */
+  perform(): void {
+    if (this.#isPerforming) return
+    this.#isPerforming = true
+    try {
+      for (let effects = this.core.drain(); effects.length > 0; effects = this.core.drain()) {
+        for (let i = 0; i < effects.length; i++) this.#performOne(effects[i] as CoreOutput)
+      }
+    } finally {
+      this.#isPerforming = false
+    }
+  }
+
+  #performOne(effect: CoreOutput): void {
+    switch (effect.t) {
+      case 'ready': {
+        const waiters = this.#waiters.get(effect.id)
+        if (!waiters) return
+        this.#waiters.delete(effect.id)
+        for (const waiter of waiters) waiter.onReady(effect.id)
+        return
+      }
+      case 'push':
+        return this.#push(effect.target, effect.task)
+      case 'toNode':
+        return this.link.send(effect.message)
+      case 'timer':
+        setTimeout(() => this.#onTimer(effect.key), Math.max(0, effect.at - now())).unref()
+        return
+      case 'connect':
+        this.#peer(effect.address)
+        return
+      case 'disconnect':
+        this.#peers.get(effect.tag)?.close()
+        return
+      case 'freeOwn':
+        return this.store.free(effect.storageIds)
+      case 'itemAck': {
+        const peer = this.#peer(effect.target.address)
+        writeItemAck(peer.out, effect.sequence, effect.consumed)
+        return peer.schedule()
+      }
+      case 'cancelOnWorker':
+        return this.#cancelOnWorker(effect.target, effect.sequence, effect.isRecursive)
+      case 'streamChanged': {
+        const waiters = this.#streamWaiters.get(effect.sequence)
+        this.#streamWaiters.delete(effect.sequence)
+        for (const resolve of waiters ?? []) resolve()
+        return
+      }
+      case 'actorChanged':
+        for (const watcher of [...(this.#actorWaiters.get(effect.info.actorId) ?? [])]) watcher(effect.info)
+        return
+      case 'fail':
+        return this.#fail(effect.ids, effect.failure)
+      case 'warn':
+        process.emitWarning(effect.text, 'RayWarning')
+        return
+    }
+  }
+
+  #onTimer(key: string): void {
+    if (this.isClosed) return
+    this.core.onTimer(now(), key)
+    this.perform()
+  }
+
+  #peer(address: WorkerAddress): TaskPeer {
+    let peer = this.#peers.get(address.tag)
+    if (!peer) {
+      peer = TaskPeer.connect(address.socket, address.tag, this.core.tag, {
+        onFrame: (from, buffer, start, end) => this.#onFrame(from, buffer, start, end),
+        onBatchEnd: () => this.perform(),
+        onClose: (closed) => {
+          if (this.#peers.get(closed.tag) === closed) this.#peers.delete(closed.tag)
+          this.core.onDisconnected(closed.tag)
+          this.perform()
+        },
+      })
+      this.#peers.set(address.tag, peer)
+    }
+    return peer
+  }
+
+  #push(target: Target, task: Task): void {
+    const peer = this.#peer(target.address)
+    const index = peer.indexOf(task.fn.key, task.actorId !== null)
+    writePush(peer.out, task.sequence, index, task.numReturns, task.args as Uint8Array, task.nestedRefs, this.#extras(task))
+    peer.schedule()
+  }
+
+  #extras(task: Task): Buffer | null {
+    if (task.attempt > 0) return packData({ ...task.extras, attempt: task.attempt })
+    if (!task.extras) return null
+    let packed = this.#packedExtras.get(task.extras)
+    if (!packed) {
+      packed = packData(task.extras)
+      this.#packedExtras.set(task.extras, packed)
+    }
+    return packed
+  }
+
+  #cancelOnWorker(target: Target, sequence: number, isRecursive: boolean): void {
+    const peer = this.#peer(target.address)
+    writeCancel(peer.out, sequence, isRecursive)
+    peer.schedule()
+    if (target.leaseId === null) return
+    const { leaseId } = target
+    setTimeout(() => {
+      const task = this.core.task(sequence)
+      if (!task || task.target !== target || this.#cancelAcked.delete(sequence)) return
+      const detail = `the task ${task.fn.name} was cancelled while it computed`
+      this.link.send({ t: 'lease.kill', leaseId, reason: 'cancelled', detail })
+    }, CANCEL_GRACE_MS)
+  }
+
+  readonly #cancelAcked = new Set<number>()
+
+  #fail(ids: readonly ObjectId[], failure: Failure): void {
+    const bytes = failure.kind === 'dependency' ? failure.bytes : this.encodeCodedError(this.#errorFor(failure))
+    for (const id of ids) {
+      if (failure.kind === 'ownerDied' || (failure.kind === 'nodeDied' && !this.core.table.isOwned(id))) {
+        this.core.failBorrowed(now(), id, bytes)
+      } else this.core.failObject(now(), id, actorCreationError(failure) ?? bytes)
+    }
+  }
+
+  #errorFor(failure: Exclude<Failure, { kind: 'dependency' }>): RayError {
+    switch (failure.kind) {
+      case 'cancelled':
+        return makeError('TASK_CANCELLED', { name: failure.name })
+      case 'refused':
+        return errorFromWire(failure.error)
+      case 'workerCrashed': {
+        const { exit, name } = failure
+        const code = exit?.reason === 'outOfMemory' ? 'OUT_OF_MEMORY' : 'WORKER_CRASHED'
+        return makeError(code, { name, pid: exit?.pid ?? 0, detail: exit?.detail ?? 'its connection broke' })
+      }
+      case 'actorDied':
+      case 'actorUnavailable': {
+        const refused = this.#refused.get(failure.actorId)
+        if (refused) return refused
+        const { info } = failure
+        const code = failure.kind === 'actorDied' ? 'ACTOR_DIED' : 'ACTOR_UNAVAILABLE'
+        const reason = `${info?.death?.reason ?? 'unknown'}${info?.death?.exit ? ` (pid=${info.death.exit.pid})` : ''}`
+        return makeError(code, { name: info?.className ?? failure.name, actorId: failure.actorId, reason })
+      }
+      case 'ownerDied':
+        return errorFromWire(failure.error)
+      case 'lost':
+        return makeError('OBJECT_LOST', { id: this.formatId(failure.id), detail: 'its stored copy is gone' })
+      case 'freed':
+        return makeError('OBJECT_FREED', { id: this.formatId(failure.id) })
+      case 'nodeDied':
+        return makeError('NODE_DIED', { detail: failure.detail })
+    }
+  }
+
+  // Frames from workers
+
+  #onFrame(peer: TaskPeer, buffer: Buffer, start: number, end: number): void {
+    const type = buffer[start]
+    const sequence = readU32(buffer, start + 1)
+    if (type === FRAME.reply) this.#onReply(peer, sequence, buffer, start)
+    else if (type === FRAME.item) this.#onItem(peer, sequence, buffer, start)
+    else if (type === FRAME.cancelAck) this.#cancelAcked.add(sequence)
+    else peer.close()
+    void end
+  }
+
+  #onReply(peer: TaskPeer, sequence: number, buffer: Buffer, start: number): void {
+    const task = this.core.task(sequence)
+    const isCurrent = task?.target?.address.tag === peer.tag
+    if (!task || !isCurrent) return
+    this.#cancelAcked.delete(sequence)
+    const status = buffer[start + 5] as number
+    const microseconds = readU32(buffer, start + 6)
+    const reader = new ValueReader(buffer, start + 10)
+    if (status === STATUS.ok) {
+      const count = reader.u16()
+      if (count === 1 && task.numReturns === 1) {
+        reader.next()
+        const state = this.#received(reader)
+        this.#borrowed(reader, peer.tag)
+        this.core.completeOne(now(), task, state, microseconds)
+        return
+      }
+      const states: ValueState[] = []
+      for (let i = 0; i < count; i++) {
+        reader.next()
+        states.push(this.#received(reader))
+      }
+      this.#borrowed(reader, peer.tag)
+      this.core.complete(now(), task, states, microseconds)
+      return
+    }
+    if (status === STATUS.bounced) {
+      this.core.onBounced(now(), task)
+      return
+    }
+    const bytes = status === STATUS.error ? Buffer.from(reader.prefixed()) : null
+    this.#borrowed(reader, peer.tag)
+    if (bytes) this.core.completeWithError(now(), task, bytes, task.retryOn?.(bytes) ?? false, microseconds)
+    else this.core.onCancelled(now(), task)
+  }
+
+  #onItem(peer: TaskPeer, sequence: number, buffer: Buffer, start: number): void {
+    const task = this.core.task(sequence)
+    if (!task || task.target?.address.tag !== peer.tag) return
+    const reader = new ValueReader(buffer, start + 9)
+    reader.next()
+    this.core.onItem(now(), task, readU32(buffer, start + 5), this.#received(reader))
+  }
+
+  /** A value that came in a frame, in a form that may be kept. Its references were granted to us by the sender. */
+  #received(reader: ValueReader): ValueState {
+    const { refs } = reader
+    for (const ref of refs) {
+      this.core.table.hold(ref)
+      this.core.table.granted(ref, 1, this.core.effects)
+    }
+    if (reader.isStored) return { kind: 'stored', storageId: reader.storageId, size: reader.size, refs }
+    if (reader.isError) return { kind: 'error', bytes: Buffer.from(reader.buffer.subarray(reader.start, reader.end)) }
+    if (isSmall(reader.buffer, reader.start)) return { kind: 'primitive', value: decodeSmall(reader.buffer, reader.start) }
+    const bytes = Buffer.allocUnsafeSlow(reader.end - reader.start)
+    reader.buffer.copy(bytes, 0, reader.start, reader.end)
+    return { kind: 'inline', bytes, refs }
+  }
+
+  #borrowed(reader: ValueReader, borrower: WorkerTag): void {
+    for (const id of reader.ids()) this.core.table.grant(id, borrower, this.core.effects)
+  }
+}
+
+/** A value that is not there yet although its object is ready. */
+export class Later {
+  readonly promise: Promise<unknown>
+  constructor(promise: Promise<unknown>) {
+    this.promise = promise
+    promise.catch(() => {}) // Whoever awaits it sees the error; nobody may.
+  }
+}
+
+export function now(): number {
+  return performance.now()
+}
+
+function isPrimitive(value: unknown): boolean {
+  switch (typeof value) {
+    case 'number':
+    case 'boolean':
+    case 'undefined':
+      return true
+    case 'string':
+      return value.length <= 255 && encodeSmall(value, scratch, 0) >= 0
+    default:
+      return value === null
+  }
+}
+
+export function encodePrimitive(value: unknown): Uint8Array {
+  const end = encodeSmall(value, scratch, 0)
+  return Buffer.from(scratch.subarray(0, end))
+}
+
+function describeError(cause: unknown): Error {
+  const error = new Error(cause instanceof Error ? cause.message : String(cause))
+  if (cause instanceof Error) {
+    error.name = cause.name
+    if (cause.stack) error.stack = cause.stack
+  }
+  return error
+}
+
+function actorCreationError(failure: Failure): Uint8Array | null {
+  return failure.kind === 'actorDied' ? (failure.info?.death?.creationError ?? null) : null
+}
+
+function deadInfo(spec: ActorSpec): ActorInfo {
+  const { actorId, className, name, namespace, handleId, detached, options, definition, jobId } = spec
+  const life = { state: 'DEAD' as const, address: null, incarnation: 0, numRestarts: 0, death: null }
+  return { actorId, className, name, namespace, handleId, detached, options, definition, jobId, ...life }
+}
+

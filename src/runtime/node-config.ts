@@ -1,0 +1,38 @@
+// What a driver tells the node process that it starts, and what the node tells its workers: plain data, through the environment.
+
+import type { RuntimeEnv } from '../wire/messages.ts'
+import type { Resources } from '../wire/messages.ts'
+import type { Session } from './session.ts'
+
+export interface NodeConfig {
+  readonly session: Session
+  readonly nodeId: string
+  readonly namespace: string
+  readonly total: Resources
+  readonly labels: Readonly<Record<string, string>>
+  readonly objectStoreBytes: number
+  readonly spillThreshold: number
+  readonly prestart: number
+  readonly softLimit: number
+  readonly maxStarting: number
+  readonly idleMs: number
+  readonly idleCheckMs: number
+  readonly gracefulMs: number
+  readonly workerEntry: string
+  readonly execArgv: readonly string[]
+  readonly cwd: string
+  readonly logToDriver: boolean
+}
+
+export interface WorkerConfig {
+  readonly startupToken: string
+  readonly nodeSocket: string
+  readonly ownSocket: string
+  readonly shmDir: string
+  readonly spillDirs: readonly string[]
+  readonly objectStoreBytes: number
+  readonly runtimeEnv: RuntimeEnv
+}
+
+export const NODE_CONFIG_VARIABLE = 'RAY_TS_NODE_CONFIG'
+export const WORKER_CONFIG_VARIABLE = 'RAY_TS_WORKER_CONFIG'
