@@ -52,7 +52,7 @@ export function writeArguments(args: readonly unknown[], runtime: CoreRuntime, n
       writer.offset = end
       endInline(writer, at)
     } else {
-      writer.offset = at - 1
+      writer.truncate(at - 1)
       const taken = writeLarge(arg, runtime, name)
       if (taken) {
         pinned ??= []

@@ -34,10 +34,10 @@ export async function get(refs: ObjectRef | readonly ObjectRef[], options?: GetO
   const timeoutMs = timeoutS === undefined ? null : timeoutS * 1000
   if (refs instanceof ObjectRef) {
     const [id] = idsOf([refs], 'get', runtime) as [number]
-    return runtime.getOne(id, timeoutMs)
+    return runtime.getOne(id, timeoutMs, refs)
   }
   if (!Array.isArray(refs)) idsOf([refs], 'get', runtime)
-  return runtime.get(idsOf(refs as readonly ObjectRef[], 'get', runtime), timeoutMs)
+  return runtime.get(idsOf(refs as readonly ObjectRef[], 'get', runtime), timeoutMs, refs)
 }
 
 /** Stores a value and returns a reference to it. The value is copied now: later changes to it are not seen. */
@@ -66,7 +66,7 @@ export async function wait<T>(refs: readonly ObjectRef<T>[], options?: WaitOptio
     const message = `ray.wait got numReturns: ${numReturns}, but only ${ids.length} references`
     throw makeError('INVALID_ARGUMENT', { message, hint: 'numReturns may be at most the length of the list.' })
   }
-  const ready = await runtime.wait(ids, numReturns, timeoutS === null ? null : timeoutS * 1000)
+  const ready = await runtime.wait(ids, numReturns, timeoutS === null ? null : timeoutS * 1000, refs)
   const done: ObjectRef<T>[] = []
   const rest: ObjectRef<T>[] = []
   let next = 0

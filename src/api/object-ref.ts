@@ -33,7 +33,7 @@ export class ObjectRef<T = unknown> {
 
   /** The value, as `ray.get(this)` gives it. */
   get(options: { timeoutS?: number } = {}): Promise<T> {
-    return this.runtime.getOne(this.id, options.timeoutS === undefined ? null : options.timeoutS * 1000) as Promise<T>
+    return this.runtime.getOne(this.id, options.timeoutS === undefined ? null : options.timeoutS * 1000, this) as Promise<T>
   }
 
   /** Another name for `get()`, for code that collects promises. */

@@ -3,6 +3,7 @@
 // Invariants:
 //   C1. Every entry from the world ends with `perform`: no effect waits for the next one.
 //   C2. A promise given to a user settles: by its value, its error, its time-out, or the node's end.
+//   C4. What is waited for is not freed meanwhile, even when the program holds its reference nowhere else.
 //   C3. Values are serialized when they are handed over, and deserialized for each reader: nobody shares mutable state by accident.
 
 import { errorFromWire, makeError, makeTaskError, type RayError } from '../errors/index.ts'
@@ -35,6 +36,8 @@ export interface Identity {
 
 interface Waiter {
   onReady(id: ObjectId): void
+  /** References waited for stay reachable: else the collector would free what is waited for (C4). */
+  readonly keep: unknown
 }
 
 const PENDING = Symbol('pending')
@@ -147,7 +150,8 @@ export class CoreRuntime {
       if (!bytes) throw makeError('OBJECT_LOST', { id: this.formatId(id), detail: 'its stored copy is gone' })
       return deserialize(bytes, this.host)
     })
-    return new Later(found)
+    this.core.table.hold(id)
+    return new Later(found.finally(() => this.release(id)))
   }
 
   #locate(storageId: ObjectId): Promise<SpillLocation | 'shm' | null> {
@@ -201,7 +205,7 @@ export class CoreRuntime {
     return this.core.table.look(id, this.core.effects).kind !== 'pending'
   }
 
-  async get(ids: readonly ObjectId[], timeoutMs: number | null): Promise<unknown[]> {
+  async get(ids: readonly ObjectId[], timeoutMs: number | null, keep: unknown): Promise<unknown[]> {
     const values = new Array<unknown>(ids.length)
     const missing: number[] = []
     for (let i = 0; i < ids.length; i++) {
@@ -210,32 +214,38 @@ export class CoreRuntime {
       else values[i] = value
     }
     this.perform()
-    if (missing.length > 0) await this.#awaitAll(ids, missing, values, timeoutMs)
+    if (missing.length > 0) await this.#awaitAll(ids, missing, values, timeoutMs, keep)
     for (let i = 0; i < values.length; i++) if (values[i] instanceof Later) values[i] = await (values[i] as Later).promise
     return values
   }
 
-  getOne(id: ObjectId, timeoutMs: number | null): Promise<unknown> {
+  getOne(id: ObjectId, timeoutMs: number | null, keep: unknown): Promise<unknown> {
     let value: unknown
     try {
       value = this.#read(id)
     } catch (error) {
       return Promise.reject(error)
     }
-    if (value === PENDING) return this.#awaitOne(id, timeoutMs)
+    if (value === PENDING) return this.#awaitOne(id, timeoutMs, keep)
     this.perform()
     return value instanceof Later ? value.promise : Promise.resolve(value)
   }
 
-  #awaitOne(id: ObjectId, timeoutMs: number | null): Promise<unknown> {
-    return this.#awaitAll([id], [0], [undefined], timeoutMs).then((values) => {
+  #awaitOne(id: ObjectId, timeoutMs: number | null, keep: unknown): Promise<unknown> {
+    return this.#awaitAll([id], [0], [undefined], timeoutMs, keep).then((values) => {
       const value = values[0]
       return value instanceof Later ? value.promise : value
     })
   }
 
   /** Fills `values`; rejects with the first error that comes. */
-  #awaitAll(ids: readonly ObjectId[], missing: readonly number[], values: unknown[], timeoutMs: number | null): Promise<unknown[]> {
+  #awaitAll(
+    ids: readonly ObjectId[],
+    missing: readonly number[],
+    values: unknown[],
+    timeoutMs: number | null,
+    keep: unknown,
+  ): Promise<unknown[]> {
     this.perform()
     return new Promise((resolve, reject) => {
       const positions = new Map<ObjectId, number[]>()
@@ -253,6 +263,7 @@ export class CoreRuntime {
         settle()
       }
       const waiter: Waiter = {
+        keep,
         onReady: (id) => {
           const at = positions.get(id)
           if (!at) return
@@ -278,7 +289,7 @@ export class CoreRuntime {
   }
 
   /** Indices of at least `count` ready ids (or as many as were ready in time), in the order given. */
-  async wait(ids: readonly ObjectId[], count: number, timeoutMs: number | null): Promise<number[]> {
+  async wait(ids: readonly ObjectId[], count: number, timeoutMs: number | null, keep: unknown): Promise<number[]> {
     let ready = this.#readyAmong(ids, count)
     this.perform()
     if (ready.length >= count || timeoutMs === 0) return ready
@@ -293,6 +304,7 @@ export class CoreRuntime {
         resolve()
       }
       const waiter: Waiter = {
+        keep,
         onReady: () => {
           if (--open === 0) finish()
         },
@@ -307,7 +319,7 @@ export class CoreRuntime {
 
   /** Resolves when all have values or errors. */
   async whenReady(ids: readonly ObjectId[]): Promise<void> {
-    await this.wait(ids, ids.length, null)
+    await this.wait(ids, ids.length, null, null) // Its callers hold them.
   }
 
   /** The actor cannot be made: an argument of its constructor failed. */

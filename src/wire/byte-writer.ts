@@ -1,6 +1,7 @@
 // A growing buffer into which frames are written back to back, then taken in one piece: one write per tick.
 //
 //   B1. What `take` returned is never written to again (a socket may still be sending it).
+//   B2. `reserve` may move what is pending to another buffer: places in it are kept as marks, never as offsets.
 
 const CHUNK_BYTES = 64 * 1024
 
@@ -23,6 +24,21 @@ export class ByteWriter {
     this.buffer = grown
     this.#start = 0
     this.offset = pending
+  }
+
+  /** Names a place among what is pending; stays right when `reserve` moves the bytes (B2). */
+  mark(): number {
+    return this.offset - this.#start
+  }
+
+  /** Writes the distance from just behind the u32 at `mark` to here: a length prefix. */
+  closeLength(mark: number): void {
+    writeU32(this.buffer, this.#start + mark, this.offset - this.#start - mark - 4)
+  }
+
+  /** Drops what was written since `mark`. */
+  truncate(mark: number): void {
+    this.offset = this.#start + mark
   }
 
   take(): Buffer {

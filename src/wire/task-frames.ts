@@ -22,7 +22,7 @@
 //   T2. Readers check nothing but lengths: both ends are the same version (hello), on one machine or behind authentication.
 
 import type { ObjectId } from '../ids/ids.ts'
-import { type ByteWriter, readId, readU16, readU32, writeU32 } from './byte-writer.ts'
+import { type ByteWriter, readId, readU16, readU32 } from './byte-writer.ts'
 
 export const FRAME = { hello: 1, define: 2, push: 3, reply: 4, item: 5, itemAck: 6, cancel: 7, cancelAck: 8 } as const
 export const STATUS = { ok: 0, error: 1, cancelled: 2, bounced: 3 } as const
@@ -61,14 +61,14 @@ export interface PushExtras {
 
 function begin(writer: ByteWriter, type: number, bytesMax: number): number {
   writer.reserve(bytesMax + 5)
-  const start = writer.offset
-  writer.offset = start + 4
+  const start = writer.mark()
+  writer.offset += 4
   writer.u8(type)
   return start
 }
 
 function end(writer: ByteWriter, start: number): void {
-  writeU32(writer.buffer, start, writer.offset - start - 4)
+  writer.closeLength(start)
 }
 
 export function writeHello(writer: ByteWriter, ownerTag: number, protocol: number): void {
@@ -201,13 +201,13 @@ export const VALUE_OVERHEAD_BYTES = 17
 /** Opens an inline value whose length is not known yet; give the result to `endInline` after writing the bytes. */
 export function beginInline(writer: ByteWriter): number {
   writer.u8(KIND.inline)
-  const at = writer.offset
-  writer.offset = at + 4
+  const at = writer.mark()
+  writer.offset += 4
   return at
 }
 
 export function endInline(writer: ByteWriter, at: number): void {
-  writeU32(writer.buffer, at, writer.offset - at - 4)
+  writer.closeLength(at)
 }
 
 export function writeInline(writer: ByteWriter, bytes: Uint8Array, refs: readonly ObjectId[]): void {
