@@ -3,10 +3,9 @@
 //   H1. A handle keeps its actor alive: when the last one is gone, anywhere, the actor finishes its calls and ends.
 //   H2. Calls through handles of one process reach the actor in order.
 
-import { DeferredActor } from './deferred-actor.ts'
+import type { Task } from '../core-worker/effects.ts'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
-import type { Task } from '../core-worker/effects.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { randomHex } from '../runtime/session.ts'
 import { currentTask } from '../runtime/task-context.ts'
@@ -14,6 +13,7 @@ import { toResources } from '../scheduling/resources.ts'
 import type { ActorInfo, ActorMethodOptions, ActorSpec, ActorWorkerOptions } from '../wire/messages.ts'
 import { STREAMING } from '../wire/task-frames.ts'
 import { writeArguments } from './arguments.ts'
+import { DeferredActor } from './deferred-actor.ts'
 import type { ObjectRefGenerator } from './generator.ts'
 import type { ObjectRef } from './object-ref.ts'
 import { type ActorOptions, type MethodOptions, parseOptions } from './options.ts'
@@ -51,7 +51,9 @@ export interface HandleState {
 
 const METHOD = Symbol.for('ray-ts.method')
 const handles = new WeakMap<object, HandleState>()
-const registry = new FinalizationRegistry<{ runtime: CoreRuntime; id: ObjectId }>(({ runtime, id }) => runtime.release(id))
+const registry = new FinalizationRegistry<{ runtime: CoreRuntime; id: ObjectId }>(({ runtime, id }) =>
+  runtime.release(id),
+)
 
 export function isClass(target: unknown): boolean {
   return typeof target === 'function' && /^class[\s{]/.test(Function.prototype.toString.call(target))
@@ -66,7 +68,11 @@ export function method(options: MethodOptions): <F extends AnyFunction>(fn: F, c
   return (fn) => Object.assign(fn, { [METHOD]: parsed })
 }
 
-export function remoteClass(type: Constructor, options: ActorOptions, definition?: Definition): ActorClass<Constructor> {
+export function remoteClass(
+  type: Constructor,
+  options: ActorOptions,
+  definition?: Definition,
+): ActorClass<Constructor> {
   const shared = definition ?? new Definition(type as unknown as AnyFunction, type.name || 'anonymous', null, false)
   const name = shared.name
   const wrapper = function direct(): never {
@@ -150,7 +156,8 @@ function methodsOf(type: Constructor): Map<string, AnyFunction> {
   for (let proto = type.prototype; proto && proto !== Object.prototype; proto = Object.getPrototypeOf(proto)) {
     for (const name of Object.getOwnPropertyNames(proto)) {
       const value = Object.getOwnPropertyDescriptor(proto, name)?.value as unknown
-      if (name !== 'constructor' && typeof value === 'function' && !found.has(name)) found.set(name, value as AnyFunction)
+      if (name !== 'constructor' && typeof value === 'function' && !found.has(name))
+        found.set(name, value as AnyFunction)
     }
   }
   return found
@@ -188,7 +195,8 @@ function getProperty(state: HandleState, cache: Map<string, unknown>, property: 
   if (property === Symbol.for('nodejs.util.inspect.custom') || property === Symbol.toPrimitive) {
     return () => `Actor(${state.className}, ${state.actorId})`
   }
-  if (typeof property === 'symbol' || property === 'then' || property === 'toJSON' || property === 'constructor') return undefined
+  if (typeof property === 'symbol' || property === 'then' || property === 'toJSON' || property === 'constructor')
+    return undefined
   const known = cache.get(property)
   if (known) return known
   const settings = state.options.methods[property]

@@ -66,7 +66,11 @@ export function writeArguments(args: readonly unknown[], runtime: CoreRuntime, n
   return { blob, parts, pinned: pinned ?? NO_IDS, nested: nested ?? NO_IDS }
 }
 
-function writeLarge(arg: unknown, runtime: CoreRuntime, name: string): { pinned: ObjectId[]; nested: readonly ObjectId[] } | null {
+function writeLarge(
+  arg: unknown,
+  runtime: CoreRuntime,
+  name: string,
+): { pinned: ObjectId[]; nested: readonly ObjectId[] } | null {
   const { core } = runtime
   const before = writer.pending > 2 ? Buffer.from(writer.take()) : null
   const restart = (): void => {

@@ -9,11 +9,12 @@ import type { Resources } from '../wire/messages.ts'
 import { requireRuntime } from './state.ts'
 
 /** What this worker was leased for; set by the worker's entry. */
-export const assignment: { resources: Resources; gpuIds: readonly number[]; exit: ((detail: string) => void) | null } = {
-  resources: {},
-  gpuIds: [],
-  exit: null,
-}
+export const assignment: { resources: Resources; gpuIds: readonly number[]; exit: ((detail: string) => void) | null } =
+  {
+    resources: {},
+    gpuIds: [],
+    exit: null,
+  }
 
 const neverAborted = new AbortController().signal
 
@@ -95,7 +96,10 @@ export function getGpuIds(): number[] {
 export function exitActor(): never {
   const task = currentTask()
   if (!task?.actorId || !assignment.exit) {
-    throw makeError('INVALID_ARGUMENT', { message: 'exitActor was called outside an actor', hint: 'Use ray.kill(handle) from outside.' })
+    throw makeError('INVALID_ARGUMENT', {
+      message: 'exitActor was called outside an actor',
+      hint: 'Use ray.kill(handle) from outside.',
+    })
   }
   const runtime = requireRuntime()
   runtime.link.send({ t: 'actor.exited', actorId: task.actorId, incarnation: task.attempt })

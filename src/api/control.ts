@@ -12,7 +12,10 @@ import { requireRuntime } from './state.ts'
  * (`ray.getRuntimeContext().signal`), and is ended by force if it computes without looking. Reading it throws TaskCancelledError.
  * @param options.force end the worker at once. @param options.recursive cancel the tasks that it submitted too (default true).
  */
-export function cancel(ref: ObjectRef | ObjectRefGenerator, options: { force?: boolean; recursive?: boolean } = {}): void {
+export function cancel(
+  ref: ObjectRef | ObjectRefGenerator,
+  options: { force?: boolean; recursive?: boolean } = {},
+): void {
   const runtime = requireRuntime()
   const id = ref instanceof ObjectRefGenerator ? ref.id : (idsOf([ref], 'cancel', runtime)[0] as number)
   runtime.cancel(id, options.force ?? false, options.recursive ?? true)
@@ -22,7 +25,10 @@ export function cancel(ref: ObjectRef | ObjectRefGenerator, options: { force?: b
 export function kill<T>(actor: ActorHandle<T>, options: { noRestart?: boolean } = {}): void {
   const state = handleStateOf(actor)
   if (!state) {
-    throw makeError('INVALID_ARGUMENT', { message: 'ray.kill takes an actor handle', hint: 'To stop a task, use ray.cancel(ref).' })
+    throw makeError('INVALID_ARGUMENT', {
+      message: 'ray.kill takes an actor handle',
+      hint: 'To stop a task, use ray.cancel(ref).',
+    })
   }
   const noRestart = options.noRestart ?? true
   state.runtime.link.send({ t: 'actor.kill', actorId: state.actorId, noRestart, detail: 'it was killed by ray.kill' })
@@ -35,7 +41,12 @@ export async function getActor<T = Record<string, (...args: unknown[]) => unknow
 ): Promise<ActorHandle<T>> {
   const runtime = requireRuntime()
   const namespace = options.namespace ?? runtime.identity.namespace
-  const { info } = await runtime.link.request<'actor.found'>((requestId) => ({ t: 'actor.find', requestId, name, namespace }))
+  const { info } = await runtime.link.request<'actor.found'>((requestId) => ({
+    t: 'actor.find',
+    requestId,
+    name,
+    namespace,
+  }))
   if (!info) throw makeError('ACTOR_NOT_FOUND', { name, namespace })
   return handleFromInfo(info, runtime) as ActorHandle<T>
 }
@@ -43,7 +54,9 @@ export async function getActor<T = Record<string, (...args: unknown[]) => unknow
 /** Names of living actors: of this namespace, or of all with their namespaces. */
 export async function listNamedActors(allNamespaces: true): Promise<{ name: string; namespace: string }[]>
 export async function listNamedActors(allNamespaces?: false): Promise<string[]>
-export async function listNamedActors(allNamespaces = false): Promise<(string | { name: string; namespace: string })[]> {
+export async function listNamedActors(
+  allNamespaces = false,
+): Promise<(string | { name: string; namespace: string })[]> {
   const runtime = requireRuntime()
   const { namespace } = runtime.identity
   const { actors } = await runtime.link.request<'actor.listed'>((requestId) => ({
@@ -52,25 +65,36 @@ export async function listNamedActors(allNamespaces = false): Promise<(string | 
     allNamespaces,
     namespace,
   }))
-  const named = actors.flatMap((info) => (info.name !== null && info.state !== 'DEAD' ? [{ name: info.name, namespace: info.namespace }] : []))
+  const named = actors.flatMap((info) =>
+    info.name !== null && info.state !== 'DEAD' ? [{ name: info.name, namespace: info.namespace }] : [],
+  )
   return allNamespaces ? named : named.map((info) => info.name)
 }
 
 /** All resources of the cluster by name. */
 export async function clusterResources(): Promise<Record<string, number>> {
-  const { total } = await requireRuntime().link.request<'cluster.resourcesAre'>((requestId) => ({ t: 'cluster.resources', requestId }))
+  const { total } = await requireRuntime().link.request<'cluster.resourcesAre'>((requestId) => ({
+    t: 'cluster.resources',
+    requestId,
+  }))
   return fromUnits(total)
 }
 
 /** What is free now; a resource that is used up is absent. */
 export async function availableResources(): Promise<Record<string, number>> {
-  const { available } = await requireRuntime().link.request<'cluster.resourcesAre'>((requestId) => ({ t: 'cluster.resources', requestId }))
+  const { available } = await requireRuntime().link.request<'cluster.resourcesAre'>((requestId) => ({
+    t: 'cluster.resources',
+    requestId,
+  }))
   return fromUnits(available)
 }
 
 /** The nodes of the cluster, with Ray's keys. */
 export async function nodes(): Promise<Record<string, unknown>[]> {
-  const answer = await requireRuntime().link.request<'cluster.nodesAre'>((requestId) => ({ t: 'cluster.nodes', requestId }))
+  const answer = await requireRuntime().link.request<'cluster.nodesAre'>((requestId) => ({
+    t: 'cluster.nodes',
+    requestId,
+  }))
   return answer.nodes.map((node) => ({
     NodeID: node.nodeId,
     Alive: node.alive,
@@ -87,6 +111,9 @@ export async function nodes(): Promise<Record<string, unknown>[]> {
 
 /** Counts of workers, leases, queues, actors and stored bytes of this node. */
 export async function nodeStats(): Promise<Record<string, number>> {
-  const { stats } = await requireRuntime().link.request<'node.statsAre'>((requestId) => ({ t: 'node.stats', requestId }))
+  const { stats } = await requireRuntime().link.request<'node.statsAre'>((requestId) => ({
+    t: 'node.stats',
+    requestId,
+  }))
   return stats as Record<string, number>
 }

@@ -1,8 +1,8 @@
 // Actors whose constructor arguments are references that have no value yet: they are made when the values are there.
 
-import type { ActorSpec } from '../wire/messages.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
+import type { ActorSpec } from '../wire/messages.ts'
 import { VALUE_OVERHEAD_BYTES, writeInline, writeStored } from '../wire/task-frames.ts'
 import type { WrittenArguments } from './arguments.ts'
 

@@ -29,7 +29,9 @@ export class ObjectRefGenerator<T = unknown> implements AsyncIterableIterator<Ob
 
   async next(): Promise<IteratorResult<ObjectRef<T>, undefined>> {
     const id = await this.#runtime.nextItem(this.#sequence)
-    return id === undefined ? { done: true, value: undefined } : { done: false, value: new ObjectRef<T>(id, this.#runtime) }
+    return id === undefined
+      ? { done: true, value: undefined }
+      : { done: false, value: new ObjectRef<T>(id, this.#runtime) }
   }
 
   /** No more items are wanted: the task is cancelled. */

@@ -20,7 +20,9 @@ export interface WaitOptions {
 }
 
 /** Value types of a tuple or list of references. */
-export type Values<R extends readonly unknown[]> = { -readonly [K in keyof R]: R[K] extends ObjectRef<infer T> ? T : never }
+export type Values<R extends readonly unknown[]> = {
+  -readonly [K in keyof R]: R[K] extends ObjectRef<infer T> ? T : never
+}
 
 export function get<T>(ref: ObjectRef<T>, options?: GetOptions): Promise<T>
 export function get<const R extends readonly ObjectRef[]>(refs: R, options?: GetOptions): Promise<Values<R>>
@@ -54,13 +56,19 @@ export function put<T>(value: T): ObjectRef<T> {
  * Waits until `numReturns` of the references have values (or errors), or the time is over.
  * @returns the ready ones (at most `numReturns`) and the others, each in the order given.
  */
-export async function wait<T>(refs: readonly ObjectRef<T>[], options?: WaitOptions): Promise<[ObjectRef<T>[], ObjectRef<T>[]]> {
+export async function wait<T>(
+  refs: readonly ObjectRef<T>[],
+  options?: WaitOptions,
+): Promise<[ObjectRef<T>[], ObjectRef<T>[]]> {
   const runtime = requireRuntime()
   const { numReturns = 1, timeoutS = null } = parseOptions<WaitOptions>('ray.wait', options)
   if (!Array.isArray(refs)) throw makeError('NOT_A_REF', { verb: 'wait', got: `${typeof refs} (it takes a list)` })
   const ids = idsOf(refs, 'wait', runtime)
   if (new Set(ids).size !== ids.length) {
-    throw makeError('INVALID_ARGUMENT', { message: 'ray.wait got the same ObjectRef twice', hint: 'Pass each reference once.' })
+    throw makeError('INVALID_ARGUMENT', {
+      message: 'ray.wait got the same ObjectRef twice',
+      hint: 'Pass each reference once.',
+    })
   }
   if (numReturns > ids.length) {
     const message = `ray.wait got numReturns: ${numReturns}, but only ${ids.length} references`

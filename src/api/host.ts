@@ -36,10 +36,15 @@ export function makeValueHost(get: () => CoreRuntime): ValueHost {
     actorHandle: (value) => {
       const state = handleStateOf(value)
       if (!state) return undefined
-      return { actorId: state.actorId, handleId: state.handleId, state: { className: state.className, options: state.options } }
+      return {
+        actorId: state.actorId,
+        handleId: state.handleId,
+        state: { className: state.className, options: state.options },
+      }
     },
     makeActorHandle: (actorId, handleId, state) => adoptHandle(actorId, handleId, state as HandleData, get()),
-    encodeCode: (value, refs) => (value instanceof RayError ? encodeError(value, host) : encodeCode(value, closureHost(get(), refs))),
+    encodeCode: (value, refs) =>
+      value instanceof RayError ? encodeError(value, host) : encodeCode(value, closureHost(get(), refs)),
     decodeCode: (bytes) => (bytes[0] === ERROR_CODE ? decodeError(bytes, host) : decodeCode(bytes, closureHost(get()))),
   }
   return host
@@ -75,14 +80,23 @@ export function closureHost(runtime: CoreRuntime, refs?: ObjectId[]): ClosureHos
     makeRemote: (kind, target, options) =>
       kind === 'class'
         ? remoteClass(target as Constructor, options as ActorOptions)
-        : makeRemote(new Definition(target as AnyFunction, (target as AnyFunction).name || 'anonymous'), options as TaskOptions),
+        : makeRemote(
+            new Definition(target as AnyFunction, (target as AnyFunction).name || 'anonymous'),
+            options as TaskOptions,
+          ),
   }
 }
 
 type Reduced =
   | { readonly k: 'ref'; readonly id: ObjectId }
   | { readonly k: 'actor'; readonly actorId: string; readonly handleId: ObjectId; readonly data: HandleData }
-  | { readonly k: 'fn'; readonly key: string; readonly name: string; readonly isGenerator: boolean; readonly options: TaskOptions }
+  | {
+      readonly k: 'fn'
+      readonly key: string
+      readonly name: string
+      readonly isGenerator: boolean
+      readonly options: TaskOptions
+    }
   | { readonly k: 'data'; readonly bytes: string }
 
 function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): unknown {
@@ -117,7 +131,10 @@ function revive(data: Reduced, runtime: CoreRuntime): unknown {
     case 'actor':
       return adoptHandle(data.actorId, data.handleId, data.data, runtime)
     case 'fn':
-      return makeRemote(new Definition(undefined as unknown as AnyFunction, data.name, data.key, data.isGenerator), data.options)
+      return makeRemote(
+        new Definition(undefined as unknown as AnyFunction, data.name, data.key, data.isGenerator),
+        data.options,
+      )
     case 'data':
       return deserialize(Buffer.from(data.bytes, 'base64'), runtime.host)
   }
@@ -130,7 +147,11 @@ function encodeError(error: RayError, host: ValueHost): Uint8Array {
 }
 
 function decodeError(bytes: Uint8Array, host: ValueHost): unknown {
-  const [kind, what, params] = deserialize(Buffer.from(bytes.subarray(1)), host) as [string, unknown, Record<string, string | number>]
+  const [kind, what, params] = deserialize(Buffer.from(bytes.subarray(1)), host) as [
+    string,
+    unknown,
+    Record<string, string | number>,
+  ]
   if (kind === 'task') return makeTaskError(what, params as unknown as { name: string; pid: number })
   return errorFromWire({ code: isErrorCode(String(what)) ? String(what) : 'SYSTEM', params })
 }

@@ -9,13 +9,13 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { errorFromWire, makeError } from '../errors/index.ts'
-import { type CoreRuntime, CoreRuntime as Runtime, type Identity } from '../runtime/core-runtime.ts'
+import { type CoreRuntime, type Identity, CoreRuntime as Runtime } from '../runtime/core-runtime.ts'
+import { LogPrinter } from '../runtime/log-printer.ts'
 import type { NodeConfig } from '../runtime/node-config.ts'
 import { NodeLink } from '../runtime/node-link.ts'
 import { NodeProcess } from '../runtime/node-process.ts'
 import { makeSession, randomHex, removeSession, type Session, sweepDeadSessions } from '../runtime/session.ts'
 import { SegmentStore } from '../runtime/shm/segment-store.ts'
-import { LogPrinter } from '../runtime/log-printer.ts'
 import { toResources } from '../scheduling/resources.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { makeValueHost } from './host.ts'
@@ -218,7 +218,10 @@ async function register(made: Made, address: string, namespace: string | null): 
 /** Joins a node that another program started. Its socket's folder says the rest. */
 async function join(address: string, options: InitOptions): Promise<Cluster> {
   const refused = (detail: string): Error =>
-    makeError('INVALID_ARGUMENT', { message: `there is no ray node at '${address}': ${detail}`, hint: 'Pass what cluster.address says.' })
+    makeError('INVALID_ARGUMENT', {
+      message: `there is no ray node at '${address}': ${detail}`,
+      hint: 'Pass what cluster.address says.',
+    })
   const sessionDir = path.dirname(path.dirname(address))
   let info: { shmDir: string; spillDirs: string[]; objectStoreBytes: number; nodeId: string }
   try {
@@ -262,7 +265,14 @@ async function preRegister(
 
 function totalResources(options: InitOptions, cpus: number): Readonly<Record<string, number>> {
   const memory = options.memory ?? Math.floor(totalMemory() * 0.7)
-  return toResources({ ...options.resources, CPU: cpus, GPU: options.numGpus, memory, 'node:127.0.0.1': 1, 'node:__internal_head__': 1 })
+  return toResources({
+    ...options.resources,
+    CPU: cpus,
+    GPU: options.numGpus,
+    memory,
+    'node:127.0.0.1': 1,
+    'node:__internal_head__': 1,
+  })
 }
 
 /** Of the container, where there is one. */
@@ -282,7 +292,10 @@ function storeBytes(options: InitOptions, session: Session): number {
     }
     return options.objectStoreMemory
   }
-  return Math.max(MIN_STORE_BYTES, Math.min(Math.floor(totalMemory() * 0.3), Math.floor(available * 0.95), MAX_STORE_BYTES))
+  return Math.max(
+    MIN_STORE_BYTES,
+    Math.min(Math.floor(totalMemory() * 0.3), Math.floor(available * 0.95), MAX_STORE_BYTES),
+  )
 }
 
 /** Files of this build beside the one that runs. */
@@ -297,7 +310,11 @@ function workerExecArgv(): string[] {
   for (let i = 0; i < inherited.length; i++) {
     const flag = inherited[i] as string
     const takesValue = /^(-e|--eval|-p|--print|--input-type|--test-reporter)$/.test(flag)
-    if (/^(-e|--eval|-p|--print|-pe|-i|--interactive|--inspect|--watch|--test|--input-type|--cpu-prof|--heap-prof|--prof)/.test(flag)) {
+    if (
+      /^(-e|--eval|-p|--print|-pe|-i|--interactive|--inspect|--watch|--test|--input-type|--cpu-prof|--heap-prof|--prof)/.test(
+        flag,
+      )
+    ) {
       if (takesValue) i++
       continue
     }

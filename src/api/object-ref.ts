@@ -8,7 +8,9 @@ import type { ObjectId } from '../ids/ids.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { currentRuntime } from './state.ts'
 
-const registry = new FinalizationRegistry<{ runtime: CoreRuntime; id: ObjectId }>(({ runtime, id }) => runtime.release(id))
+const registry = new FinalizationRegistry<{ runtime: CoreRuntime; id: ObjectId }>(({ runtime, id }) =>
+  runtime.release(id),
+)
 
 /** A reference to a value that exists, or will exist, somewhere in the cluster. Made by `.remote(…)` and `ray.put(…)`. */
 export class ObjectRef<T = unknown> {
@@ -33,7 +35,11 @@ export class ObjectRef<T = unknown> {
 
   /** The value, as `ray.get(this)` gives it. */
   get(options: { timeoutS?: number } = {}): Promise<T> {
-    return this.runtime.getOne(this.id, options.timeoutS === undefined ? null : options.timeoutS * 1000, this) as Promise<T>
+    return this.runtime.getOne(
+      this.id,
+      options.timeoutS === undefined ? null : options.timeoutS * 1000,
+      this,
+    ) as Promise<T>
   }
 
   /** Another name for `get()`, for code that collects promises. */
@@ -85,7 +91,8 @@ export function idsOf(refs: readonly unknown[], verb: string, runtime: CoreRunti
 export function describe(value: unknown): string {
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'an array'
-  if (typeof value !== 'object') return `${typeof value === 'undefined' ? '' : `${typeof value} `}${String(value).slice(0, 60)}`
+  if (typeof value !== 'object')
+    return `${typeof value === 'undefined' ? '' : `${typeof value} `}${String(value).slice(0, 60)}`
   return `a ${value.constructor?.name ?? 'object'}`
 }
 

@@ -127,7 +127,8 @@ type Check = (value: unknown) => string | null
 const number =
   (min: number, whole: boolean, what: string): Check =>
   (value) => {
-    const isRight = typeof value === 'number' && Number.isFinite(value) && value >= min && (!whole || Number.isInteger(value))
+    const isRight =
+      typeof value === 'number' && Number.isFinite(value) && value >= min && (!whole || Number.isInteger(value))
     return isRight ? null : what
   }
 const amount = number(0, false, 'a number that is not negative')
@@ -136,7 +137,8 @@ const countOrMinusOne = number(-1, true, 'a whole number, or -1 for no limit')
 const positive = number(1, true, 'a whole number of at least 1')
 const text: Check = (value) => (typeof value === 'string' && value.length > 0 ? null : 'a string that is not empty')
 const flag: Check = (value) => (typeof value === 'boolean' ? null : 'true or false')
-const object: Check = (value) => (typeof value === 'object' && value !== null && !Array.isArray(value) ? null : 'an object')
+const object: Check = (value) =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? null : 'an object'
 const oneOf =
   (...values: readonly unknown[]): Check =>
   (value) =>
@@ -152,14 +154,17 @@ const gpus: Check = (value) => {
 const amounts: Check = (value) => {
   if (object(value) !== null) return object(value)
   for (const [name, one] of Object.entries(value as object)) {
-    if (name === 'CPU' || name === 'GPU') return `an object without ${name}: use ${name === 'CPU' ? 'numCpus' : 'numGpus'}`
+    if (name === 'CPU' || name === 'GPU')
+      return `an object without ${name}: use ${name === 'CPU' ? 'numCpus' : 'numGpus'}`
     if (amount(one) !== null) return `an object of numbers that are not negative (${name} is ${String(one)})`
   }
   return null
 }
 const limits: Check = (value) => {
   if (object(value) !== null) return object(value)
-  return Object.values(value as object).every((one) => positive(one) === null) ? null : 'an object of whole numbers of at least 1'
+  return Object.values(value as object).every((one) => positive(one) === null)
+    ? null
+    : 'an object of whole numbers of at least 1'
 }
 const retries: Check = (value) => {
   const isList = Array.isArray(value) && value.every((one) => typeof one === 'function')
@@ -258,7 +263,10 @@ export type OptionTarget = 'a task' | 'an actor' | 'an actor method' | 'ray.init
 export function parseOptions<T extends object>(target: OptionTarget, raw: unknown): T {
   if (raw === undefined) return {} as T
   if (object(raw) !== null) {
-    throw makeError('INVALID_ARGUMENT', { message: `the options of ${target} must be an object`, hint: 'Pass { name: value, … }.' })
+    throw makeError('INVALID_ARGUMENT', {
+      message: `the options of ${target} must be an object`,
+      hint: 'Pass { name: value, … }.',
+    })
   }
   return parseKnown(target, TABLES[target] as Readonly<Record<string, Check>>, raw as Record<string, unknown>) as T
 }
@@ -292,7 +300,10 @@ export const SYSTEM_CONFIG = {
 
 export type SystemConfig = typeof SYSTEM_CONFIG
 
-export function parseSystemConfig(raw: Readonly<Record<string, unknown>> | undefined, env: NodeJS.ProcessEnv): SystemConfig {
+export function parseSystemConfig(
+  raw: Readonly<Record<string, unknown>> | undefined,
+  env: NodeJS.ProcessEnv,
+): SystemConfig {
   const checks = Object.fromEntries(Object.keys(SYSTEM_CONFIG).map((key) => [key, number(-1, false, 'a number')]))
   const parsed = parseKnown('systemConfig', checks, { ...raw }) as Partial<SystemConfig>
   const config = { ...SYSTEM_CONFIG, ...parsed }
@@ -314,7 +325,9 @@ function suggest(target: string, option: string, known: readonly string[]): stri
 }
 
 function show(value: unknown): string {
-  return typeof value === 'object' && value !== null ? (JSON.stringify(value)?.slice(0, 80) ?? 'an object') : String(value)
+  return typeof value === 'object' && value !== null
+    ? (JSON.stringify(value)?.slice(0, 80) ?? 'an object')
+    : String(value)
 }
 
 /** Levenshtein distance, ignoring case. */

@@ -3,9 +3,9 @@
 //   F1. The function is serialized at its first `.remote()`, never inside `ray.remote()`: it may refer to itself.
 //   F2. `.options()` gives a new remote function that shares the definition; the original is unchanged.
 
+import type { RemoteFunctionEntry, SchedulingClass, Task } from '../core-worker/effects.ts'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
-import type { RemoteFunctionEntry, SchedulingClass, Task } from '../core-worker/effects.ts'
 import { encodeFunction } from '../runtime/closures/index.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { currentTask } from '../runtime/task-context.ts'
@@ -32,7 +32,10 @@ export interface RemoteFunction<F extends AnyFunction, R = RemoteResult<F>> {
   options(options: TaskOptions & { numReturns: 'streaming' }): RemoteFunction<F, ObjectRefGenerator<Awaited_<F>>>
   options<const N extends number>(
     options: TaskOptions & { numReturns: N },
-  ): RemoteFunction<F, N extends 1 ? ObjectRef<Awaited_<F>> : N extends 0 ? undefined : ObjectRef<ElementOf<Awaited_<F>>>[]>
+  ): RemoteFunction<
+    F,
+    N extends 1 ? ObjectRef<Awaited_<F>> : N extends 0 ? undefined : ObjectRef<ElementOf<Awaited_<F>>>[]
+  >
   options(options: TaskOptions): RemoteFunction<F, R>
 }
 
@@ -134,7 +137,10 @@ export function makeRemote(definition: Definition, options: TaskOptions): Remote
       const parsed = parseOptions<TaskOptions>('a task', more)
       if (parsed.maxCalls !== undefined) {
         const message = 'maxCalls cannot be set in .options()'
-        throw makeError('INVALID_ARGUMENT', { message, hint: 'Set it where the function is made remote: ray.remote(fn, { maxCalls }).' })
+        throw makeError('INVALID_ARGUMENT', {
+          message,
+          hint: 'Set it where the function is made remote: ray.remote(fn, { maxCalls }).',
+        })
       }
       return makeRemote(definition, { ...options, ...parsed }) as never
     },

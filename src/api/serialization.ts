@@ -1,7 +1,7 @@
 // Values as bytes outside of calls: `ray.serialize`, `ray.deserialize`, and asking whether something could travel.
 
 import { inspectSerializability as inspect, type SerializabilityFailure } from '../runtime/closures/index.ts'
-import { deserialize as read, serializeToBytes } from '../values/index.ts'
+import { serializeToBytes } from '../values/index.ts'
 import { closureHost } from './host.ts'
 import { requireRuntime } from './state.ts'
 

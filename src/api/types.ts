@@ -19,4 +19,6 @@ export type Awaited_<F extends AnyFunction> =
   ReturnType<F> extends Generator<infer T> | AsyncGenerator<infer T> ? T : Awaited<ReturnType<F>>
 
 export type RemoteResult<F extends AnyFunction> =
-  ReturnType<F> extends Generator<infer T> | AsyncGenerator<infer T> ? ObjectRefGenerator<T> : ObjectRef<Awaited<ReturnType<F>>>
+  ReturnType<F> extends Generator<infer T> | AsyncGenerator<infer T>
+    ? ObjectRefGenerator<T>
+    : ObjectRef<Awaited<ReturnType<F>>>

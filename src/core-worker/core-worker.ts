@@ -205,8 +205,10 @@ export class CoreWorker {
   }
 
   discard(state: ValueState): void {
-    if (state.kind === 'stored') this.#effects.push({ t: 'toNode', message: { t: 'object.free', storageIds: [state.storageId] } })
-    if (state.kind === 'stored' || state.kind === 'inline') for (const ref of state.refs) this.table.release(ref, this.#effects)
+    if (state.kind === 'stored')
+      this.#effects.push({ t: 'toNode', message: { t: 'object.free', storageIds: [state.storageId] } })
+    if (state.kind === 'stored' || state.kind === 'inline')
+      for (const ref of state.refs) this.table.release(ref, this.#effects)
   }
 
   // Actors
@@ -226,7 +228,7 @@ export class CoreWorker {
         this.#tasks.onGranted(now, message.leaseId, message.worker, this.#effects)
         return
       case 'lease.refused': {
-        const tasks = this.#tasks.onRefused(message.leaseId, message.error, this.#effects)
+        const tasks = this.#tasks.onRefused(message.leaseId, this.#effects)
         for (const task of tasks) this.#fail(task, { kind: 'refused', name: task.fn.name, error: message.error })
         return
       }

@@ -77,7 +77,12 @@ export type Failure =
   | { readonly kind: 'cancelled'; readonly name: string }
   | { readonly kind: 'refused'; readonly name: string; readonly error: WireError }
   | { readonly kind: 'actorDied'; readonly name: string; readonly actorId: ActorId; readonly info: ActorInfo | null }
-  | { readonly kind: 'actorUnavailable'; readonly name: string; readonly actorId: ActorId; readonly info: ActorInfo | null }
+  | {
+      readonly kind: 'actorUnavailable'
+      readonly name: string
+      readonly actorId: ActorId
+      readonly info: ActorInfo | null
+    }
   | { readonly kind: 'dependency'; readonly bytes: Uint8Array }
   | { readonly kind: 'lost'; readonly id: ObjectId }
   | { readonly kind: 'freed'; readonly id: ObjectId }

@@ -15,7 +15,7 @@
 
 import { invariant } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
-import type { LeaseId, WireError, WorkerAddress } from '../wire/messages.ts'
+import type { LeaseId, WorkerAddress } from '../wire/messages.ts'
 import type { Effects, SchedulingClass, Target, Task } from './effects.ts'
 import { Queue } from './queue.ts'
 
@@ -73,7 +73,16 @@ export class TaskSubmitter {
     }
     this.#requests.delete(leaseId)
     pool.requests.delete(leaseId)
-    const lease: Lease = { leaseId, address, pool, inflight: new Map(), isClosed: false, grantedAt: now, idleSince: now, isStuck: false }
+    const lease: Lease = {
+      leaseId,
+      address,
+      pool,
+      inflight: new Map(),
+      isClosed: false,
+      grantedAt: now,
+      idleSince: now,
+      isStuck: false,
+    }
     this.#leases.set(leaseId, lease)
     pool.leases.push(lease)
     effects.push({ t: 'connect', address })
@@ -82,7 +91,7 @@ export class TaskSubmitter {
   }
 
   /** No lease of this class will ever come: all that waits fails. */
-  onRefused(leaseId: LeaseId, error: WireError, effects: Effects): readonly Task[] {
+  onRefused(leaseId: LeaseId, effects: Effects): readonly Task[] {
     const pool = this.#requests.get(leaseId)
     if (!pool) return []
     this.#requests.delete(leaseId)
@@ -214,7 +223,11 @@ export class TaskSubmitter {
     for (let i = 0; i < leases.length; i++) {
       const lease = leases[(pool.next + i) % leases.length] as Lease
       if (lease.isStuck) continue
-      if (now - lease.grantedAt > LEASE_AGE_MAX_MS && lease.inflight.size > 0 && leases.length + pool.requests.size > 1) {
+      if (
+        now - lease.grantedAt > LEASE_AGE_MAX_MS &&
+        lease.inflight.size > 0 &&
+        leases.length + pool.requests.size > 1
+      ) {
         continue // Let it drain; it is returned when empty.
       }
       if (!best || lease.inflight.size < best.inflight.size) best = lease

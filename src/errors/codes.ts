@@ -41,7 +41,11 @@ export const ERROR_TABLE = {
     'this process speaks protocol {own}, its node {theirs}',
     'Use the same version of ray-ts everywhere in a cluster.',
   ),
-  TASK_FAILED: entry('RayTaskError', 'ray::{name}() (pid={pid}): {message}', 'The cause is the error that the task threw.'),
+  TASK_FAILED: entry(
+    'RayTaskError',
+    'ray::{name}() (pid={pid}): {message}',
+    'The cause is the error that the task threw.',
+  ),
   WORKER_CRASHED: entry(
     'WorkerCrashedError',
     'the worker (pid={pid}) that ran {name} died: {detail}',
@@ -108,7 +112,11 @@ export const ERROR_TABLE = {
     'the value of object {id} is lost: {detail}',
     'It cannot be rebuilt; make it again.',
   ),
-  OBJECT_FREED: entry('ObjectFreedError', 'the object {id} was freed by free()', 'Free only what nobody reads any more.'),
+  OBJECT_FREED: entry(
+    'ObjectFreedError',
+    'the object {id} was freed by free()',
+    'Free only what nobody reads any more.',
+  ),
   OWNER_DIED: entry(
     'OwnerDiedError',
     'the process that owned object {id} is gone, and the value with it',
@@ -119,9 +127,17 @@ export const ERROR_TABLE = {
     'no room for an object of {size} bytes: {detail}',
     'Free references, or start ray with a larger objectStoreMemory or more spill directories.',
   ),
-  OUT_OF_DISK: entry('OutOfDiskError', 'the spill directories are full: {detail}', 'Free disk space, or add a directory.'),
+  OUT_OF_DISK: entry(
+    'OutOfDiskError',
+    'the spill directories are full: {detail}',
+    'Free disk space, or add a directory.',
+  ),
   UNSERIALIZABLE: entry('UnserializableException', '{message}', '{hint}'),
-  NODE_DIED: entry('LocalRayletDiedError', 'the node process is gone: {detail}', 'Start again with ray.init(); see its log.'),
+  NODE_DIED: entry(
+    'LocalRayletDiedError',
+    'the node process is gone: {detail}',
+    'Start again with ray.init(); see its log.',
+  ),
   SYSTEM: entry('RaySystemError', '{message}', 'This is a defect of ray-ts: please report it.'),
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 

@@ -131,11 +131,16 @@ export function makeTaskError(cause: unknown, params: { name: string; pid: numbe
     const proto = Object.create(base) as object
     Object.defineProperty(proto, 'name', { value: `RayTaskError(${cause.constructor.name})`, configurable: true })
     Object.setPrototypeOf(error, proto)
-    Object.defineProperty(error, 'name', { value: `RayTaskError(${cause.constructor.name})`, configurable: true, writable: true })
+    Object.defineProperty(error, 'name', {
+      value: `RayTaskError(${cause.constructor.name})`,
+      configurable: true,
+      writable: true,
+    })
     Object.defineProperty(error, KINDS, { value: ['RayTaskError', 'RayError'] })
   }
   for (const key of Object.keys(cause)) {
-    if (!(key in error)) (error as unknown as Record<string, unknown>)[key] = (cause as unknown as Record<string, unknown>)[key]
+    if (!(key in error))
+      (error as unknown as Record<string, unknown>)[key] = (cause as unknown as Record<string, unknown>)[key]
   }
   const stack = `${error.name}: ${error.message}\n  in the worker:\n${indent(cause.stack ?? cause.message)}\n  called from:${calledFrom}`
   Object.defineProperty(error, 'stack', { value: stack, configurable: true, writable: true })

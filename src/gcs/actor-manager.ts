@@ -13,7 +13,16 @@
 import type { ActorId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
-import type { ActorInfo, ActorSpec, ActorState, ExitInfo, FromNode, LeaseId, WireError, WorkerAddress } from '../wire/messages.ts'
+import type {
+  ActorInfo,
+  ActorSpec,
+  ActorState,
+  ExitInfo,
+  FromNode,
+  LeaseId,
+  WireError,
+  WorkerAddress,
+} from '../wire/messages.ts'
 
 interface Actor {
   readonly spec: ActorSpec
@@ -60,7 +69,11 @@ export class ActorManager {
       const key = nameKey(spec.namespace, spec.name)
       if (this.#names.has(key)) {
         const params = { name: spec.name, namespace: spec.namespace }
-        this.#send(from, { t: 'actor.createRefused', actorId: spec.actorId, error: { code: 'ACTOR_NAME_TAKEN', params } })
+        this.#send(from, {
+          t: 'actor.createRefused',
+          actorId: spec.actorId,
+          error: { code: 'ACTOR_NAME_TAKEN', params },
+        })
         return
       }
       this.#names.set(key, spec.actorId)
@@ -181,7 +194,9 @@ export class ActorManager {
     if (!actor || actor.state === 'DEAD') return
     const { asked, largest, detail } = error.params
     const reason =
-      error.code === 'INFEASIBLE' ? `it asks for ${asked}, but the largest node has ${largest}` : `${error.code}: ${detail ?? ''}`
+      error.code === 'INFEASIBLE'
+        ? `it asks for ${asked}, but the largest node has ${largest}`
+        : `${error.code}: ${detail ?? ''}`
     this.#die(actor, { reason, exit: null, creationError: null })
   }
 
@@ -263,4 +278,3 @@ function infoOf(actor: Actor): ActorInfo {
     numRestarts: actor.restarts,
   }
 }
-

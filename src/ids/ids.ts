@@ -50,7 +50,9 @@ export function formatObjectId(id: ObjectId, jobId: JobId = '00000000'): string 
 
 /** 48 hex digits, Ray's length of a task id: 8 unique bytes, 12 bytes of actor (all ones: none), 4 of job. */
 export function formatTaskId(id: TaskId, jobId: JobId = '00000000'): string {
-  return ownerOf(id).toString(16).padStart(8, '0') + sequenceOf(id).toString(16).padStart(8, '0') + 'f'.repeat(24) + jobId
+  return (
+    ownerOf(id).toString(16).padStart(8, '0') + sequenceOf(id).toString(16).padStart(8, '0') + 'f'.repeat(24) + jobId
+  )
 }
 
 /** Accepts what `formatObjectId` or `formatTaskId` wrote; `undefined` for anything else. */

@@ -75,7 +75,8 @@ export class LeaseManager {
   /** Requests that fit into what is free, best first; taking one changes what fits next, so ask again after each grant. */
   *candidates(): Iterable<Request> {
     const ordered = [...this.#queue.values()].sort((a, b) => b.spec.priority - a.spec.priority || a.order - b.order)
-    for (const request of ordered) if (this.#queue.has(request.leaseId) && fits(request.spec.resources, this.free)) yield request
+    for (const request of ordered)
+      if (this.#queue.has(request.leaseId) && fits(request.spec.resources, this.free)) yield request
   }
 
   grant(request: Request, worker: WorkerTag): Granted | undefined {
@@ -136,7 +137,10 @@ export class LeaseManager {
     const sum: Record<string, number> = { ...this.free }
     for (const granted of this.leases.values()) add(sum, granted.held)
     for (const name of Object.keys(this.total)) {
-      invariant((sum[name] ?? 0) === (this.total[name] ?? 0), `L1: ${name}: ${sum[name]} of ${this.total[name]} accounted for`)
+      invariant(
+        (sum[name] ?? 0) === (this.total[name] ?? 0),
+        `L1: ${name}: ${sum[name]} of ${this.total[name]} accounted for`,
+      )
     }
   }
 }

@@ -25,9 +25,20 @@ export type RayletEffect =
 
 export type RayletInput =
   | { readonly t: 'fromGcs'; readonly message: GcsToRaylet }
-  | { readonly t: 'registered'; readonly kind: 'driver' | 'worker'; readonly startupToken: string; readonly address: WorkerAddress }
+  | {
+      readonly t: 'registered'
+      readonly kind: 'driver' | 'worker'
+      readonly startupToken: string
+      readonly address: WorkerAddress
+    }
   /** The process is gone, or its connection broke for good. */
-  | { readonly t: 'gone'; readonly tag: WorkerTag; readonly pid: number; readonly code: number | null; readonly signal: string | null }
+  | {
+      readonly t: 'gone'
+      readonly tag: WorkerTag
+      readonly pid: number
+      readonly code: number | null
+      readonly signal: string | null
+    }
   | { readonly t: 'startFailed'; readonly startupToken: string; readonly detail: string }
   | { readonly t: 'outOfMemory'; readonly tag: WorkerTag; readonly detail: string }
 
@@ -90,12 +101,14 @@ export class Raylet {
   }
 
   #start(): void {
-    for (const order of this.pool.start(this.#now, DEFAULT_ENV_KEY, this.#config.prestart)) this.#local({ t: 'spawnWorker', ...order })
+    for (const order of this.pool.start(this.#now, DEFAULT_ENV_KEY, this.#config.prestart))
+      this.#local({ t: 'spawnWorker', ...order })
     this.#fx.push({ kind: 'timer', key: 'idle', at: this.#now + this.#config.idleCheckMs })
   }
 
   #onTimer(): void {
-    for (const worker of this.pool.surplus(this.#now)) this.#send(worker.address.tag, { t: 'worker.exit', detail: 'idle' })
+    for (const worker of this.pool.surplus(this.#now))
+      this.#send(worker.address.tag, { t: 'worker.exit', detail: 'idle' })
     this.#fx.push({ kind: 'timer', key: 'idle', at: this.#now + this.#config.idleCheckMs })
   }
 
@@ -179,7 +192,11 @@ export class Raylet {
   #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
     const outcome = this.leases.request(leaseId, owner, spec)
     if (outcome === 'infeasible') {
-      const params = { name: spec.name, asked: formatResources(spec.resources), largest: formatResources(this.leases.total) }
+      const params = {
+        name: spec.name,
+        asked: formatResources(spec.resources),
+        largest: formatResources(this.leases.total),
+      }
       this.#refuse(owner, leaseId, { code: 'INFEASIBLE', params })
       return
     }
@@ -206,12 +223,14 @@ export class Raylet {
         const granted = this.leases.grant(request, worker.address.tag)
         if (!granted) continue
         worker.state = 'leased'
-        for (const name in request.spec.resources) room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
+        for (const name in request.spec.resources)
+          room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
         this.#tellGranted(granted)
         continue
       }
       if (!Object.entries(request.spec.resources).every(([name, units]) => units <= (room[name] ?? 0))) continue
-      for (const name in request.spec.resources) room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
+      for (const name in request.spec.resources)
+        room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
       wanted.set(request.envKey, (wanted.get(request.envKey) ?? 0) + 1)
     }
     for (const [envKey, count] of wanted) {

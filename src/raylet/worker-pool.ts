@@ -17,7 +17,10 @@ export interface PooledWorker {
   state: 'idle' | 'leased' | 'exiting'
   idleSince: Ms
   /** Set before it ends by our doing, for the exit report. */
-  endReason: { readonly reason: 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'; readonly detail: string } | null
+  endReason: {
+    readonly reason: 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'
+    readonly detail: string
+  } | null
 }
 
 interface Starting {
@@ -128,7 +131,10 @@ export class WorkerPool {
     const busy = this.workers.size - idle.length
     let excess = idle.length + busy - this.#config.softLimit
     const old = idle.filter((worker) => now - worker.idleSince >= this.#config.idleMs)
-    old.sort((a, b) => Number(a.envKey === DEFAULT_ENV_KEY) - Number(b.envKey === DEFAULT_ENV_KEY) || a.idleSince - b.idleSince)
+    old.sort(
+      (a, b) =>
+        Number(a.envKey === DEFAULT_ENV_KEY) - Number(b.envKey === DEFAULT_ENV_KEY) || a.idleSince - b.idleSince,
+    )
     const ended: PooledWorker[] = []
     for (const worker of old) {
       if (excess <= 0) break

@@ -6,16 +6,33 @@
 //   C4. What is waited for is not freed meanwhile, even when the program holds its reference nowhere else.
 //   C3. Values are serialized when they are handed over, and deserialized for each reader: nobody shares mutable state by accident.
 
-import { errorFromWire, makeError, makeTaskError, type RayError } from '../errors/index.ts'
-import { formatObjectId, type JobId, makeObjectId, type NodeId, type ObjectId, type WorkerId, type WorkerTag } from '../ids/ids.ts'
 import { CoreWorker } from '../core-worker/core-worker.ts'
 import type { CoreOutput, Failure, Target, Task } from '../core-worker/effects.ts'
 import type { ValueState } from '../core-worker/reference-table.ts'
-import { decodeSmall, deserialize, encodeSmall, isSmall, serialize, type SerializedValue, serializeToBytes, type ValueHost } from '../values/index.ts'
+import { errorFromWire, makeError, makeTaskError, type RayError } from '../errors/index.ts'
+import {
+  formatObjectId,
+  type JobId,
+  makeObjectId,
+  type NodeId,
+  type ObjectId,
+  type WorkerId,
+  type WorkerTag,
+} from '../ids/ids.ts'
+import {
+  decodeSmall,
+  deserialize,
+  encodeSmall,
+  isSmall,
+  type SerializedValue,
+  serialize,
+  serializeToBytes,
+  type ValueHost,
+} from '../values/index.ts'
+import { readU32 } from '../wire/byte-writer.ts'
 import { packData } from '../wire/codec.ts'
 import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, SpillLocation, WorkerAddress } from '../wire/messages.ts'
 import { FRAME, STATUS, ValueReader, writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
-import { readU32 } from '../wire/byte-writer.ts'
 import type { NodeLink } from './node-link.ts'
 import type { SegmentStore } from './shm/segment-store.ts'
 import { TaskPeer } from './task-peer.ts'
@@ -146,7 +163,8 @@ export class CoreRuntime {
 
   #readMoved(id: ObjectId, storageId: ObjectId, size: number): Later {
     const found = this.#locate(storageId).then((where) => {
-      const bytes = where === 'shm' ? this.store.open(storageId, size) : where ? this.store.openAt(where, size) : undefined
+      const bytes =
+        where === 'shm' ? this.store.open(storageId, size) : where ? this.store.openAt(where, size) : undefined
       if (!bytes) throw makeError('OBJECT_LOST', { id: this.formatId(id), detail: 'its stored copy is gone' })
       return deserialize(bytes, this.host)
     })
@@ -175,7 +193,8 @@ export class CoreRuntime {
   decodeError(bytes: Uint8Array): unknown {
     try {
       const value = deserialize(bytes, this.host) as readonly unknown[]
-      if (value[0] === 'code') return errorFromWire({ code: String(value[1]), params: value[2] as Record<string, string | number> })
+      if (value[0] === 'code')
+        return errorFromWire({ code: String(value[1]), params: value[2] as Record<string, string | number> })
       return makeTaskError(value[1], value[2] as { name: string; pid: number })
     } catch (error) {
       return makeError('SYSTEM', { message: `an error could not be read: ${String(error)}` }, { cause: error })
@@ -215,7 +234,8 @@ export class CoreRuntime {
     }
     this.perform()
     if (missing.length > 0) await this.#awaitAll(ids, missing, values, timeoutMs, keep)
-    for (let i = 0; i < values.length; i++) if (values[i] instanceof Later) values[i] = await (values[i] as Later).promise
+    for (let i = 0; i < values.length; i++)
+      if (values[i] instanceof Later) values[i] = await (values[i] as Later).promise
     return values
   }
 
@@ -400,7 +420,11 @@ export class CoreRuntime {
         const error = errorFromWire(message.error)
         this.#refused.set(message.actorId, error)
         const spec = this.core.onActorRefused(message.actorId)
-        if (spec) this.core.onMessage(now(), { t: 'actor.state', info: { ...deadInfo(spec), death: { reason: error.message, exit: null, creationError: null } } })
+        if (spec)
+          this.core.onMessage(now(), {
+            t: 'actor.state',
+            info: { ...deadInfo(spec), death: { reason: error.message, exit: null, creationError: null } },
+          })
         this.#creationRefused.get(message.actorId)?.(error)
         this.perform()
         return
@@ -540,7 +564,15 @@ export class CoreRuntime {
   #push(target: Target, task: Task): void {
     const peer = this.#peer(target.address)
     const index = peer.indexOf(task.fn.key, task.actorId !== null)
-    writePush(peer.out, task.sequence, index, task.numReturns, task.args as Uint8Array, task.nestedRefs, this.#extras(task))
+    writePush(
+      peer.out,
+      task.sequence,
+      index,
+      task.numReturns,
+      task.args as Uint8Array,
+      task.nestedRefs,
+      this.#extras(task),
+    )
     peer.schedule()
   }
 
@@ -585,7 +617,7 @@ export class CoreRuntime {
       case 'cancelled':
         return makeError('TASK_CANCELLED', { name: failure.name })
       case 'refused':
-        return errorFromWire(failure.error)
+        return errorFromWire({ ...failure.error, params: { ...failure.error.params, name: failure.name } })
       case 'workerCrashed': {
         const { exit, name } = failure
         const code = exit?.reason === 'outOfMemory' ? 'OUT_OF_MEMORY' : 'WORKER_CRASHED'
@@ -676,7 +708,8 @@ export class CoreRuntime {
     }
     if (reader.isStored) return { kind: 'stored', storageId: reader.storageId, size: reader.size, refs }
     if (reader.isError) return { kind: 'error', bytes: Buffer.from(reader.buffer.subarray(reader.start, reader.end)) }
-    if (isSmall(reader.buffer, reader.start)) return { kind: 'primitive', value: decodeSmall(reader.buffer, reader.start) }
+    if (isSmall(reader.buffer, reader.start))
+      return { kind: 'primitive', value: decodeSmall(reader.buffer, reader.start) }
     const bytes = Buffer.allocUnsafeSlow(reader.end - reader.start)
     reader.buffer.copy(bytes, 0, reader.start, reader.end)
     return { kind: 'inline', bytes, refs }
@@ -736,4 +769,3 @@ function deadInfo(spec: ActorSpec): ActorInfo {
   const life = { state: 'DEAD' as const, address: null, incarnation: 0, numRestarts: 0, death: null }
   return { actorId, className, name, namespace, handleId, detached, options, definition, jobId, ...life }
 }
-

@@ -8,10 +8,8 @@
 //   X3. Calls of an actor start in the order of arrival within their concurrency group, at most `limit` at once.
 //   X4. Replies leave before user code runs that is slow or unknown: nobody's result waits for somebody else's work.
 
-import type { CoreRuntime } from './core-runtime.ts'
-import { INLINE_BYTES_MAX, Later } from './core-runtime.ts'
-import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { makeError } from '../errors/index.ts'
+import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { encodeSmall } from '../values/index.ts'
 import { readU16, readU32 } from '../wire/byte-writer.ts'
 import { unpackData } from '../wire/codec.ts'
@@ -35,8 +33,10 @@ import {
   writeInline,
   writeStored,
 } from '../wire/task-frames.ts'
-import type { TaskPeer } from './task-peer.ts'
+import type { CoreRuntime } from './core-runtime.ts'
+import { INLINE_BYTES_MAX, Later } from './core-runtime.ts'
 import { runConcurrently, setSerialTask, type TaskContext } from './task-context.ts'
+import type { TaskPeer } from './task-peer.ts'
 
 type AnyFunction = (...args: unknown[]) => unknown
 
@@ -300,7 +300,8 @@ export class Executor {
       const { options } = spec
       const groups = new Map<string, Group>()
       groups.set('', { limit: options.maxConcurrency, running: 0, queue: [] })
-      for (const [name, limit] of Object.entries(options.concurrencyGroups)) groups.set(name, { limit, running: 0, queue: [] })
+      for (const [name, limit] of Object.entries(options.concurrencyGroups))
+        groups.set(name, { limit, running: 0, queue: [] })
       const isConcurrent = options.maxConcurrency > 1 || groups.size > 1
       this.#actor = { spec, instance, groups, isConcurrent, isFinishing: false }
       setSerialTask(isConcurrent ? { ...context, name: spec.className } : null)
@@ -371,7 +372,8 @@ export class Executor {
       return { status: STATUS.error, value: makeError('ACTOR_METHOD_MISSING', params) }
     }
     const context = this.#context(job, actor.spec)
-    if (actor.isConcurrent) return runConcurrently(context, () => this.#call(job, method as AnyFunction, actor.instance))
+    if (actor.isConcurrent)
+      return runConcurrently(context, () => this.#call(job, method as AnyFunction, actor.instance))
     setSerialTask(context)
     return this.#call(job, method as AnyFunction, actor.instance)
   }
@@ -434,7 +436,8 @@ export class Executor {
         setTimeout(() => {
           resolve({ status: STATUS.cancelled, value: undefined })
           // What is left of it would go on beside the next task: this worker is not used again.
-          if (!job.isMethod && this.#running === job) setImmediate(() => this.#leave(job.peer, 'a cancelled task went on'))
+          if (!job.isMethod && this.#running === job)
+            setImmediate(() => this.#leave(job.peer, 'a cancelled task went on'))
         }, CANCEL_SETTLE_MS).unref()
       })
     })
@@ -533,7 +536,11 @@ export class Executor {
     if (!values || values.length !== count) {
       const got = values ? `${values.length} values` : typeof value
       const message = `${job.extras.name ?? job.key} should return an array of ${count} values (numReturns), but returned ${got}`
-      this.#replyError(job, makeError('INVALID_ARGUMENT', { message, hint: 'Return as many values as numReturns says.' }), micros)
+      this.#replyError(
+        job,
+        makeError('INVALID_ARGUMENT', { message, hint: 'Return as many values as numReturns says.' }),
+        micros,
+      )
       return
     }
     let prepared: (Prepared | null)[]
@@ -588,7 +595,8 @@ export class Executor {
     if (encodeSmall(value, probe, 0) >= 0) return null
     const runtime = this.#runtime
     const serialized = runtime.serialize(value)
-    const storageId = serialized.byteLength > INLINE_BYTES_MAX ? makeObjectId(runtime.core.tag, runtime.core.sequences(1)) : 0
+    const storageId =
+      serialized.byteLength > INLINE_BYTES_MAX ? makeObjectId(runtime.core.tag, runtime.core.sequences(1)) : 0
     const location = runtime.write(serialized, storageId)
     for (const ref of serialized.refs) runtime.core.table.grant(ref, owner, runtime.core.effects)
     return location

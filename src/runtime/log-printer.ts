@@ -65,7 +65,9 @@ export class LogPrinter {
 
   #report(line: string, repeated: Repeated): void {
     if (repeated.count === 0) return
-    const explanation = this.#hasExplained ? '' : ' (Ray deduplicates logs by default. Set RAY_DEDUP_LOGS=0 to see every line.)'
+    const explanation = this.#hasExplained
+      ? ''
+      : ' (Ray deduplicates logs by default. Set RAY_DEDUP_LOGS=0 to see every line.)'
     this.#hasExplained = true
     this.#write(`${repeated.last} ${line} [repeated ${repeated.count}x across cluster]${explanation}\n`)
   }

@@ -1,7 +1,6 @@
 // What a driver tells the node process that it starts, and what the node tells its workers: plain data, through the environment.
 
-import type { RuntimeEnv } from '../wire/messages.ts'
-import type { Resources } from '../wire/messages.ts'
+import type { Resources, RuntimeEnv } from '../wire/messages.ts'
 import type { Session } from './session.ts'
 
 export interface NodeConfig {

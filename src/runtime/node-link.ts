@@ -3,7 +3,7 @@
 //   N1. Requests with an answer are matched by number; when the connection breaks all of them fail at once.
 
 import net from 'node:net'
-import { decodeMessage, encodeMessage, CONTROL_FRAME_BYTES_MAX } from '../wire/codec.ts'
+import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import type { FromNode, ToNode } from '../wire/messages.ts'
 

@@ -132,7 +132,11 @@ export class NodeServer {
       case 'object.created':
         return this.#store.created(message.storageId, message.size, message.spilled)
       case 'object.locate':
-        this.#send(client.tag, { t: 'object.located', storageId: message.storageId, where: this.#store.locate(message.storageId) })
+        this.#send(client.tag, {
+          t: 'object.located',
+          storageId: message.storageId,
+          where: this.#store.locate(message.storageId),
+        })
         return
       case 'cluster.resources': {
         const { total, free } = this.#raylet.leases
@@ -210,7 +214,9 @@ export class NodeServer {
   #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null): void {
     this.#clients.delete(tag)
     if (this.#isEnding) return
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event: { t: 'gone', tag, pid, code, signal } }))
+    this.#performRaylet(
+      this.#raylet.step(performance.now(), { kind: 'local', event: { t: 'gone', tag, pid, code, signal } }),
+    )
   }
 
   #performGcs(effects: ReturnType<Gcs['step']>): void {
@@ -290,7 +296,10 @@ export class NodeServer {
     const base = path.join(session.logsDir, `worker-${order.startupToken}-${child.pid}`)
     const onBatch = (batch: { name: string; isError: boolean; lines: readonly string[] }): void => {
       if (!this.#config.logToDriver) return
-      const message: FromNode = { t: 'log.lines', batch: { ...batch, pid: child.pid ?? 0, jobId: '01000000', ip: '127.0.0.1' } }
+      const message: FromNode = {
+        t: 'log.lines',
+        batch: { ...batch, pid: child.pid ?? 0, jobId: '01000000', ip: '127.0.0.1' },
+      }
       for (const client of this.#clients.values()) if (client.kind === 'driver') this.#send(client.tag, message)
     }
     if (!child.stdout || !child.stderr) throw new Error('a worker has no output pipes')
@@ -303,7 +312,8 @@ export class NodeServer {
       worker.exit = { code, signal }
       this.#processes.delete(order.startupToken)
       fs.rmSync(config.ownSocket, { force: true })
-      if (worker.tag < 0) this.#startFailed(order.startupToken, worker.stderr.tail.join('\n') || `exit code ${code ?? signal}`)
+      if (worker.tag < 0)
+        this.#startFailed(order.startupToken, worker.stderr.tail.join('\n') || `exit code ${code ?? signal}`)
       else this.#reportIfGone(worker)
     })
   }

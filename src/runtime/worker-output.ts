@@ -19,7 +19,12 @@ export class WorkerOutput {
   #name = ''
   readonly tail: string[] = []
 
-  constructor(stream: Readable, file: string, isError: boolean, onBatch: (batch: Omit<LogBatch, 'pid' | 'jobId' | 'ip'>) => void) {
+  constructor(
+    stream: Readable,
+    file: string,
+    isError: boolean,
+    onBatch: (batch: Omit<LogBatch, 'pid' | 'jobId' | 'ip'>) => void,
+  ) {
     this.#fd = fs.openSync(file, 'a', 0o600)
     this.#isError = isError
     this.#onBatch = onBatch

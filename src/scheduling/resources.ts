@@ -16,7 +16,8 @@ export function fromUnits(resources: Resources): Record<string, number> {
 
 export function toResources(amounts: Readonly<Record<string, number | undefined>>): Resources {
   const out: Record<string, number> = {}
-  for (const [name, amount] of Object.entries(amounts)) if (amount !== undefined && amount !== 0) out[name] = toUnits(amount)
+  for (const [name, amount] of Object.entries(amounts))
+    if (amount !== undefined && amount !== 0) out[name] = toUnits(amount)
   return out
 }
 

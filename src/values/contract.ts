@@ -17,7 +17,9 @@ export interface ValueHost {
   /** Makes the receiver's `ObjectRef`. */
   makeRef(id: ObjectId): object
   /** Is it an actor handle? Then what is needed to make it anew: msgpack-able, plus its handle object's id. */
-  actorHandle(value: object): { readonly actorId: ActorId; readonly handleId: ObjectId; readonly state: unknown } | undefined
+  actorHandle(
+    value: object,
+  ): { readonly actorId: ActorId; readonly handleId: ObjectId; readonly state: unknown } | undefined
   makeActorHandle(actorId: ActorId, handleId: ObjectId, state: unknown): object
   /**
    * Functions, classes and instances of users' classes: closures (`runtime/closures`) serialize them. `undefined` when it is none.

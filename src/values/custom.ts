@@ -21,7 +21,10 @@ const byName = new Map<string, Registration>()
  * Serializes instances of `type` through `serialize`, whose result travels, and `deserialize`, which makes the instance anew.
  * Register in every process that reads such values (a task's module is a good place).
  */
-export function registerSerializer<T>(type: abstract new (...args: never[]) => T, serializer: CustomSerializer<T>): void {
+export function registerSerializer<T>(
+  type: abstract new (...args: never[]) => T,
+  serializer: CustomSerializer<T>,
+): void {
   byName.set(type.name, { ...(serializer as CustomSerializer), name: type.name, type })
 }
 
@@ -38,7 +41,9 @@ export function customSerializer(value: object): Registration | undefined {
 export function deserializerNamed(name: string): (data: unknown) => unknown {
   const registration = byName.get(name)
   if (!registration) {
-    throw new TypeError(`no serializer is registered here for ${name}: call registerSerializer(${name}, …) in this process too`)
+    throw new TypeError(
+      `no serializer is registered here for ${name}: call registerSerializer(${name}, …) in this process too`,
+    )
   }
   return registration.deserialize
 }

@@ -25,7 +25,15 @@ const trip = <T>(value: T): T => deserialize(serializeToBytes(value, host), host
 test('[PERF-03] round trip of everything that JSON-like values hold', () => {
   fc.assert(
     fc.property(
-      fc.anything({ withBigInt: true, withDate: true, withMap: true, withSet: true, withTypedArray: true, withSparseArray: true, withNullPrototype: true }),
+      fc.anything({
+        withBigInt: true,
+        withDate: true,
+        withMap: true,
+        withSet: true,
+        withTypedArray: true,
+        withSparseArray: true,
+        withNullPrototype: true,
+      }),
       (value) => {
         expect(trip(value)).toStrictEqual(value)
       },
@@ -35,7 +43,18 @@ test('[PERF-03] round trip of everything that JSON-like values hold', () => {
 })
 
 test('odd primitives, identity and cycles survive', () => {
-  for (const value of [-0, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31, -(2 ** 31), 1.5, 2n ** 70n, 'é€😀', 'x'.repeat(300), Symbol.iterator]) {
+  for (const value of [
+    -0,
+    Number.NaN,
+    Number.POSITIVE_INFINITY,
+    2 ** 31,
+    -(2 ** 31),
+    1.5,
+    2n ** 70n,
+    'é€😀',
+    'x'.repeat(300),
+    Symbol.iterator,
+  ]) {
     expect(Object.is(trip(value), value)).toBe(true)
   }
   const shared = { n: 1 }

@@ -13,10 +13,10 @@
 //   V1. What `deserialize` returns never shares mutable state with the writer; large typed arrays are views over `bytes`.
 //   V2. `serialize` either returns bytes that `deserialize` understands, or throws `UnserializableValueError` with the path.
 
-import { Packr, Unpackr, addExtension } from 'msgpackr'
+import { addExtension, Packr, Unpackr } from 'msgpackr'
 import type { ObjectId } from '../ids/ids.ts'
 import type { SerializedValue, ValueHost } from './contract.ts'
-import { Special, isPlain, rewrite, revive, type WalkState } from './walk.ts'
+import { isPlain, revive, rewrite, Special, type WalkState } from './walk.ts'
 
 export const FORMAT = { undefined: 0, null: 1, true: 2, false: 3, int32: 4, float64: 5, latin1: 6, packed: 16 } as const
 const NO_REFS: readonly ObjectId[] = []
@@ -137,13 +137,28 @@ export function serialize(value: unknown, host: ValueHost): SerializedValue {
   const end = encodeSmall(value, scratch, 0)
   if (end >= 0) return wrap(Buffer.from(scratch.subarray(0, end)), [], NO_REFS)
   if (isPlain(value)) return wrap(packr.pack(value), [], NO_REFS, true)
-  const state: WalkState = { host, refs: [], buffers: [], seen: new Map(), path: [], depth: 0, identities: 0, makeRef: (id) => new RefMark(id) }
+  const state: WalkState = {
+    host,
+    refs: [],
+    buffers: [],
+    seen: new Map(),
+    path: [],
+    depth: 0,
+    identities: 0,
+    makeRef: (id) => new RefMark(id),
+  }
   const rewritten = rewrite(value, state)
   return wrap(packr.pack(rewritten), state.buffers, state.refs.length > 0 ? [...new Set(state.refs)] : NO_REFS, true)
 }
 
-function wrap(inBand: Buffer, buffers: readonly Uint8Array[], refs: readonly ObjectId[], isPacked = false): SerializedValue {
-  if (!isPacked) return { byteLength: inBand.length, refs, writeTo: (target, offset) => void target.set(inBand, offset) }
+function wrap(
+  inBand: Buffer,
+  buffers: readonly Uint8Array[],
+  refs: readonly ObjectId[],
+  isPacked = false,
+): SerializedValue {
+  if (!isPacked)
+    return { byteLength: inBand.length, refs, writeTo: (target, offset) => void target.set(inBand, offset) }
   const tableAt = 8 + pad(inBand.length, 8)
   const offsets: number[] = []
   let end = tableAt + 8 + buffers.length * 16

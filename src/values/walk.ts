@@ -162,20 +162,26 @@ function rewriteKind(value: object, state: WalkState): unknown {
   const custom = customSerializer(value)
   if (custom) return define(value, state, () => ['x', custom.name, rewrite(custom.serialize(value), state)])
   if (Array.isArray(value)) return define(value, state, () => ['A', ...rewriteItems(value, state)])
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return define(value, state, () => rewriteBuffer(value, state))
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer)
+    return define(value, state, () => rewriteBuffer(value, state))
   if (value instanceof Date) return define(value, state, () => ['d', value.getTime()])
   if (value instanceof RegExp) return define(value, state, () => ['r', value.source, value.flags, value.lastIndex])
   const proto = Object.getPrototypeOf(value)
   if (proto === Map.prototype) {
-    return define(value, state, () => ['m', ...[...(value as Map<unknown, unknown>)].flat().map((x) => rewrite(x, state))])
+    return define(value, state, () => [
+      'm',
+      ...[...(value as Map<unknown, unknown>)].flat().map((x) => rewrite(x, state)),
+    ])
   }
-  if (proto === Set.prototype) return define(value, state, () => ['s', ...[...(value as Set<unknown>)].map((x) => rewrite(x, state))])
+  if (proto === Set.prototype)
+    return define(value, state, () => ['s', ...[...(value as Set<unknown>)].map((x) => rewrite(x, state))])
   if (value instanceof URL) return define(value, state, () => ['l', value.href])
   if (value instanceof Error && isStandardError(proto)) return define(value, state, () => rewriteError(value, state))
   if (value instanceof Number || value instanceof String || value instanceof Boolean) {
     return define(value, state, () => ['k', rewrite(value.valueOf(), state)])
   }
-  if (proto === Object.prototype || proto === null) return define(value, state, () => rewriteFields(value, proto, state))
+  if (proto === Object.prototype || proto === null)
+    return define(value, state, () => rewriteFields(value, proto, state))
   refuseNative(value, state)
   const code = state.host.encodeCode(value, state.refs)
   if (code) return define(value, state, () => ['c', code])
@@ -206,7 +212,15 @@ function rewriteFields(value: object, proto: unknown, state: WalkState): unknown
   return parts
 }
 
-const ERRORS: readonly ErrorConstructor[] = [Error, TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError]
+const ERRORS: readonly ErrorConstructor[] = [
+  Error,
+  TypeError,
+  RangeError,
+  SyntaxError,
+  ReferenceError,
+  EvalError,
+  URIError,
+]
 
 function isStandardError(proto: unknown): boolean {
   return ERRORS.some((type) => type.prototype === proto) || proto === AggregateError.prototype
@@ -225,12 +239,18 @@ function rewriteBuffer(value: ArrayBufferView | ArrayBuffer, state: WalkState): 
   if (value instanceof ArrayBuffer || !(value.buffer instanceof SharedArrayBuffer)) {
     const kind = Buffer.isBuffer(value) ? 'Buffer' : (value as { constructor: { name: string } }).constructor.name
     const bytes =
-      value instanceof ArrayBuffer ? new Uint8Array(value) : new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+      value instanceof ArrayBuffer
+        ? new Uint8Array(value)
+        : new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
     if (bytes.byteLength < OUT_OF_BAND_BYTES) return ['t', kind, Buffer.from(bytes)]
     state.buffers.push(bytes)
     return ['t', kind, state.buffers.length - 1]
   }
-  throw new UnserializableValueError('a SharedArrayBuffer', state.path, 'it cannot be shared between processes; send a copy')
+  throw new UnserializableValueError(
+    'a SharedArrayBuffer',
+    state.path,
+    'it cannot be shared between processes; send a copy',
+  )
 }
 
 const HINTS: Readonly<Record<string, string>> = {
@@ -247,7 +267,10 @@ function refuseNative(value: object, state: WalkState): void {
   const tag = Object.prototype.toString.call(value).slice(8, -1)
   const hint = HINTS[tag]
   if (hint) throw new UnserializableValueError(`a ${tag}`, state.path, hint)
-  if (typeof (value as { _handle?: unknown })._handle === 'object' || typeof (value as { pipe?: unknown }).pipe === 'function') {
+  if (
+    typeof (value as { _handle?: unknown })._handle === 'object' ||
+    typeof (value as { pipe?: unknown }).pipe === 'function'
+  ) {
     const name = value.constructor?.name ?? 'stream'
     throw new UnserializableValueError(`a ${name}`, state.path, 'it is bound to this process; open it where it is used')
   }
@@ -338,7 +361,8 @@ function reviveContainer(parts: unknown[], again: (part: unknown) => unknown, ke
       for (let i = 2; i < parts.length; i += 2) {
         const key = again(parts[i]) as PropertyKey
         const value = again(parts[i + 1])
-        if (key === '__proto__') Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
+        if (key === '__proto__')
+          Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true })
         else object[key] = value
       }
       return object
@@ -352,8 +376,8 @@ function reviveContainer(parts: unknown[], again: (part: unknown) => unknown, ke
 
 function reviveError(parts: unknown[], again: (part: unknown) => unknown, keep: <T>(made: T) => T): Error {
   const [, type, name, message, stack] = parts as [string, string, string, string, string]
-  const constructor = ERRORS.find((candidate) => candidate.name === type)
-  const error = keep(type === 'AggregateError' ? new AggregateError([], message) : new (constructor ?? Error)(message))
+  const type_ = ERRORS.find((candidate) => candidate.name === type)
+  const error = keep(type === 'AggregateError' ? new AggregateError([], message) : new (type_ ?? Error)(message))
   if (error.name !== name) define_(error, 'name', name)
   define_(error, 'stack', stack)
   const fields = again(parts[5]) as Record<string, unknown>
@@ -374,7 +398,7 @@ function reviveBuffer(kind: string, at: number | Uint8Array, state: ReviveState)
   const bytes = typeof at === 'number' ? (state.buffers[at] as Uint8Array) : new Uint8Array(at)
   if (kind === 'Buffer') return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   if (kind === 'ArrayBuffer') return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
-  const constructor = (globalThis as unknown as Record<string, ViewConstructor & { BYTES_PER_ELEMENT?: number }>)[kind]
-  if (!constructor) throw new TypeError(`unknown buffer kind ${kind}`)
-  return new constructor(bytes.buffer, bytes.byteOffset, bytes.byteLength / (constructor.BYTES_PER_ELEMENT ?? 1))
+  const View = (globalThis as unknown as Record<string, ViewConstructor & { BYTES_PER_ELEMENT?: number }>)[kind]
+  if (!View) throw new TypeError(`unknown buffer kind ${kind}`)
+  return new View(bytes.buffer, bytes.byteOffset, bytes.byteLength / (View.BYTES_PER_ELEMENT ?? 1))
 }

@@ -48,7 +48,8 @@ export class FrameReader {
           ((buffer[offset + 2] as number) << 16) |
           ((buffer[offset + 3] as number) << 24)) >>>
         0
-      if (size > this.#bytesMax) throw new WireFormatError(`a frame of ${size} bytes is over the limit of ${this.#bytesMax}`)
+      if (size > this.#bytesMax)
+        throw new WireFormatError(`a frame of ${size} bytes is over the limit of ${this.#bytesMax}`)
       if (length - offset - 4 < size) break
       this.#onFrame(buffer, offset + 4, offset + 4 + size)
       offset += 4 + size

@@ -8,10 +8,25 @@ export type GcsToRaylet =
   | { readonly t: 'actorLease.cancel'; readonly leaseId: LeaseId }
   /** The actor runs: from now on it holds only these. */
   | { readonly t: 'actorLease.keepOnly'; readonly leaseId: LeaseId; readonly resources: Resources }
-  | { readonly t: 'worker.kill'; readonly tag: WorkerTag; readonly reason: 'killed' | 'ownerDied' | 'intended'; readonly detail: string }
+  | {
+      readonly t: 'worker.kill'
+      readonly tag: WorkerTag
+      readonly reason: 'killed' | 'ownerDied' | 'intended'
+      readonly detail: string
+    }
   | { readonly t: 'worker.tell'; readonly tag: WorkerTag; readonly message: FromNode }
 
 export type RayletToGcs =
-  | { readonly t: 'actorLease.granted'; readonly leaseId: LeaseId; readonly actorId: ActorId; readonly worker: WorkerAddress }
-  | { readonly t: 'actorLease.refused'; readonly leaseId: LeaseId; readonly actorId: ActorId; readonly error: WireError }
+  | {
+      readonly t: 'actorLease.granted'
+      readonly leaseId: LeaseId
+      readonly actorId: ActorId
+      readonly worker: WorkerAddress
+    }
+  | {
+      readonly t: 'actorLease.refused'
+      readonly leaseId: LeaseId
+      readonly actorId: ActorId
+      readonly error: WireError
+    }
   | { readonly t: 'worker.gone'; readonly exit: ExitInfo; readonly kind: 'driver' | 'worker' }

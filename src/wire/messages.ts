@@ -146,7 +146,11 @@ export interface ActorInfo {
   readonly definition: string
   readonly jobId: JobId
   /** Why it is DEAD or RESTARTING. `creationError` is a serialized error thrown by the constructor. */
-  readonly death: { readonly reason: string; readonly exit: ExitInfo | null; readonly creationError: Uint8Array | null } | null
+  readonly death: {
+    readonly reason: string
+    readonly exit: ExitInfo | null
+    readonly creationError: Uint8Array | null
+  } | null
   readonly numRestarts: number
 }
 
@@ -206,7 +210,12 @@ export type ToNode =
   | { readonly t: 'worker.exiting'; readonly detail: string }
   // Objects
   /** A copy was written to the store by the sender. `spilled` when it went to disk at once. */
-  | { readonly t: 'object.created'; readonly storageId: ObjectId; readonly size: number; readonly spilled: SpillLocation | null }
+  | {
+      readonly t: 'object.created'
+      readonly storageId: ObjectId
+      readonly size: number
+      readonly spilled: SpillLocation | null
+    }
   /** The owner needs these copies no more. */
   | { readonly t: 'object.free'; readonly storageIds: readonly ObjectId[] }
   /** The owner's word on an object whose reference has left it: all may resolve it here, however busy the owner is. */
@@ -220,7 +229,12 @@ export type ToNode =
   | { readonly t: 'ref.route'; readonly to: WorkerTag; readonly body: RefMessage }
   // GCS
   | { readonly t: 'kv.put'; readonly key: string; readonly value: Uint8Array; readonly overwrite: boolean }
-  | { readonly t: 'kv.get'; readonly requestId: number; readonly key: string; /** Answer when it is put. */ readonly wait: boolean }
+  | {
+      readonly t: 'kv.get'
+      readonly requestId: number
+      readonly key: string /** Answer when it is put. */
+      readonly wait: boolean
+    }
   | { readonly t: 'kv.delete'; readonly key: string }
   | { readonly t: 'kv.keys'; readonly requestId: number; readonly prefix: string }
   | { readonly t: 'actor.create'; readonly spec: ActorSpec }
@@ -228,12 +242,22 @@ export type ToNode =
   | { readonly t: 'actor.subscribe'; readonly actorId: ActorId }
   | { readonly t: 'actor.unsubscribe'; readonly actorId: ActorId }
   | { readonly t: 'actor.find'; readonly requestId: number; readonly name: string; readonly namespace: string }
-  | { readonly t: 'actor.list'; readonly requestId: number; readonly allNamespaces: boolean; readonly namespace: string }
+  | {
+      readonly t: 'actor.list'
+      readonly requestId: number
+      readonly allNamespaces: boolean
+      readonly namespace: string
+    }
   | { readonly t: 'actor.kill'; readonly actorId: ActorId; readonly noRestart: boolean; readonly detail: string }
   /** From its owner: no handle is left. The actor finishes what it was sent, and ends. */
   | { readonly t: 'actor.outOfScope'; readonly actorId: ActorId }
   /** From the actor's worker. `error`: what its constructor threw. */
-  | { readonly t: 'actor.started'; readonly actorId: ActorId; readonly incarnation: number; readonly error: Uint8Array | null }
+  | {
+      readonly t: 'actor.started'
+      readonly actorId: ActorId
+      readonly incarnation: number
+      readonly error: Uint8Array | null
+    }
   /** From the actor's worker: `exitActor()`. */
   | { readonly t: 'actor.exited'; readonly actorId: ActorId; readonly incarnation: number }
   | { readonly t: 'cluster.resources'; readonly requestId: number }
@@ -260,16 +284,31 @@ export type FromNode =
       readonly config: Readonly<Record<string, unknown>>
     }
   | { readonly t: 'register.refused'; readonly error: WireError }
-  | { readonly t: 'lease.granted'; readonly leaseId: LeaseId; readonly worker: WorkerAddress; readonly gpuIds: readonly number[] }
+  | {
+      readonly t: 'lease.granted'
+      readonly leaseId: LeaseId
+      readonly worker: WorkerAddress
+      readonly gpuIds: readonly number[]
+    }
   /** Never: no node can fit it, its runtime environment cannot be made, … */
   | { readonly t: 'lease.refused'; readonly leaseId: LeaseId; readonly error: WireError }
   /** To a worker, when leased: whose it is now. Before any task of that lease reaches it, as far as resources go. */
-  | { readonly t: 'worker.assigned'; readonly leaseId: LeaseId; readonly resources: Resources; readonly gpuIds: readonly number[] }
+  | {
+      readonly t: 'worker.assigned'
+      readonly leaseId: LeaseId
+      readonly resources: Resources
+      readonly gpuIds: readonly number[]
+    }
   /** To everyone: a process that spoke to this node is gone. */
   | { readonly t: 'worker.died'; readonly exit: ExitInfo }
   /** To an idle or disposed worker: end. */
   | { readonly t: 'worker.exit'; readonly detail: string }
-  | { readonly t: 'object.resolved'; readonly id: ObjectId; readonly location: ObjectLocation | null; /** When null. */ readonly error: WireError | null }
+  | {
+      readonly t: 'object.resolved'
+      readonly id: ObjectId
+      readonly location: ObjectLocation | null /** When null. */
+      readonly error: WireError | null
+    }
   | {
       readonly t: 'object.located'
       readonly storageId: ObjectId
@@ -294,7 +333,12 @@ export type FromNode =
   | { readonly t: 'actor.state'; readonly info: ActorInfo }
   | { readonly t: 'actor.found'; readonly requestId: number; readonly info: ActorInfo | null }
   | { readonly t: 'actor.listed'; readonly requestId: number; readonly actors: readonly ActorInfo[] }
-  | { readonly t: 'cluster.resourcesAre'; readonly requestId: number; readonly total: Resources; readonly available: Resources }
+  | {
+      readonly t: 'cluster.resourcesAre'
+      readonly requestId: number
+      readonly total: Resources
+      readonly available: Resources
+    }
   | { readonly t: 'cluster.nodesAre'; readonly requestId: number; readonly nodes: readonly NodeInfo[] }
   | { readonly t: 'node.statsAre'; readonly requestId: number; readonly stats: Readonly<Record<string, unknown>> }
   /** To drivers: lines that workers printed. */

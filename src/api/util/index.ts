@@ -1,3 +1,3 @@
+export { deregisterSerializer, registerSerializer } from '../../values/index.ts'
 export { listNamedActors } from '../control.ts'
 export { inspectSerializability } from '../serialization.ts'
-export { deregisterSerializer, registerSerializer } from '../../values/index.ts'

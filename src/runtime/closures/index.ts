@@ -39,7 +39,10 @@ export function encodeFunction(target: unknown, name: string, host: ClosureHost)
   const culprit = largest ? `, most of it in the captured variable ${largest[0]} (${megabytes(largest[1])})` : ''
   if (bytes.length >= REFUSE_BYTES) {
     const message = `the function ${name} is ${megabytes(bytes.length)} large${culprit}`
-    throw makeError('UNSERIALIZABLE', { message, hint: 'Put large data once with ray.put, and capture or pass its reference.' })
+    throw makeError('UNSERIALIZABLE', {
+      message,
+      hint: 'Put large data once with ray.put, and capture or pass its reference.',
+    })
   }
   const isLarge = bytes.length >= WARN_BYTES
   const warning = isLarge
@@ -99,11 +102,15 @@ function capture(value: unknown, name: string, host: ClosureHost): Record<string
 }
 
 function options(host: ClosureHost): Record<string, unknown> {
-  return { reduce: (value: unknown) => host.reduce(value) }
+  // Vitest rewrites imports to paths under its root.
+  const viteRoot = process.env.VITEST === undefined ? undefined : process.cwd()
+  return { reduce: (value: unknown) => host.reduce(value), viteRoot }
 }
 
 function trailOf(error: unknown, name: string): string {
-  const parts = ((error as { trail?: readonly string[] }).trail ?? []).map((part) => part.replace(/^captured variable /, '').replace(/^function /, ''))
+  const parts = ((error as { trail?: readonly string[] }).trail ?? []).map((part) =>
+    part.replace(/^captured variable /, '').replace(/^function /, ''),
+  )
   return parts.length > 0 ? parts.join(' → ') : name
 }
 

@@ -8,7 +8,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import type { ObjectId } from '../../ids/ids.ts'
 import type { SpillLocation } from '../../wire/messages.ts'
-import { segmentName, type StoreFolders } from './segment-store.ts'
+import { type StoreFolders, segmentName } from './segment-store.ts'
 
 interface Copy {
   readonly id: ObjectId
@@ -67,7 +67,12 @@ export class NodeStore {
   stats(): Readonly<Record<string, number>> {
     let spilledBytes = 0
     for (const copy of this.#copies.values()) if (copy.spilled) spilledBytes += copy.size
-    return { objects: this.#copies.size, shmBytes: this.#shmBytes, spilledBytes, capacityBytes: this.#folders.capacityBytes }
+    return {
+      objects: this.#copies.size,
+      shmBytes: this.#shmBytes,
+      spilledBytes,
+      capacityBytes: this.#folders.capacityBytes,
+    }
   }
 
   /** Moves the oldest copies to disk until the store is below its threshold. */

@@ -9,8 +9,8 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { type ObjectId, ownerOf, sequenceOf } from '../../ids/ids.ts'
 import { makeError } from '../../errors/index.ts'
+import { type ObjectId, ownerOf, sequenceOf } from '../../ids/ids.ts'
 import type { SpillLocation } from '../../wire/messages.ts'
 
 export interface StoreFolders {

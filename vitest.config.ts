@@ -1,0 +1,18 @@
+import path from 'node:path'
+import { defineConfig } from 'vitest/config'
+
+const dist = path.resolve('dist/index.js')
+
+export default defineConfig({
+  resolve: { alias: [{ find: /^ray-ts$/, replacement: dist }] },
+  server: { watch: null },
+  test: {
+    pool: 'forks',
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    globalSetup: 'test/global-setup.ts',
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    fileParallelism: false,
+    server: { deps: { external: [/\/dist\//] } },
+  },
+})
