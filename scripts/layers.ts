@@ -14,16 +14,21 @@ for (const file of sourceFiles('src')) {
   if (room.endsWith('.ts')) continue // index.ts is the door itself.
   if (!table[room]) breaches.push(`${file}: the room ${room}/ is not in layers.json`)
   const isTest = file.endsWith('.test.ts')
-  for (const match of fs.readFileSync(file, 'utf8').matchAll(/^\s*(?:import|export)\s[^'"]*?from\s+['"]([^'"]+)['"]/gm)) {
+  for (const match of fs
+    .readFileSync(file, 'utf8')
+    .matchAll(/^\s*(?:import|export)\s[^'"]*?from\s+['"]([^'"]+)['"]/gm)) {
     const target = match[1] as string
     if (target.startsWith('node:')) {
       if (!(table['+node'] ?? []).includes(room) && !isTest) {
-        breaches.push(`${file}: ${room}/ touches nothing of the world, but imports ${target}: take it as an input or effect`)
+        breaches.push(
+          `${file}: ${room}/ touches nothing of the world, but imports ${target}: take it as an input or effect`,
+        )
       }
       continue
     }
     if (!target.startsWith('.')) {
-      if (target === 'ray-ts' && !allowed(room).has('ray-ts') && !isTest) breaches.push(`${file}: ${room}/ is below the public door`)
+      if (target === 'ray-ts' && !allowed(room).has('ray-ts') && !isTest)
+        breaches.push(`${file}: ${room}/ is below the public door`)
       continue
     }
     const to = path.relative('src', path.resolve(path.dirname(file), target)).split(path.sep)[0] as string

@@ -28,12 +28,15 @@ for (const file of ['src', 'test', 'scripts', 'examples', 'demo', 'bench'].flatM
   const text = fs.readFileSync(file, 'utf8')
   const lines = text.split('\n')
   const limit = file.endsWith('.test.ts') ? TEST_LINES_MAX : LINES_MAX
-  if (lines.length > limit && !OVERSIZE_PLANNED.has(file)) complaints.push(`${file}: ${lines.length} lines; at most ${limit}: split it`)
+  if (lines.length > limit && !OVERSIZE_PLANNED.has(file))
+    complaints.push(`${file}: ${lines.length} lines; at most ${limit}: split it`)
   const room = path.relative('src', file).split(path.sep)[0] as string
-  const isPure = file.startsWith(`src${path.sep}`) && !WORLDLY.has(room) && !file.endsWith('.test.ts') && !room.endsWith('.ts')
+  const isPure =
+    file.startsWith(`src${path.sep}`) && !WORLDLY.has(room) && !file.endsWith('.test.ts') && !room.endsWith('.ts')
   lines.forEach((line, i) => {
     const code = line.replace(/^\s*(\/\/|\*).*$/, '')
-    if (isPure) for (const [pattern, instead] of BANNED) if (pattern.test(code)) complaints.push(`${file}:${i + 1}: ${instead}`)
+    if (isPure)
+      for (const [pattern, instead] of BANNED) if (pattern.test(code)) complaints.push(`${file}:${i + 1}: ${instead}`)
     if (file.startsWith(`scripts${path.sep}tidy`)) return
     for (const [pattern, instead] of EVERYWHERE) if (pattern.test(line)) complaints.push(`${file}:${i + 1}: ${instead}`)
   })

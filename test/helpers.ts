@@ -32,7 +32,10 @@ export function isAlive(pid: number): boolean {
 }
 
 /** Runs a program of test/programs as its own driver; its output so far is in `text()`. */
-export function startProgram(name: string, args: string[] = []): { child: ChildProcess; text: () => string; ended: Promise<number | null> } {
+export function startProgram(
+  name: string,
+  args: string[] = [],
+): { child: ChildProcess; text: () => string; ended: Promise<number | null> } {
   const file = path.resolve('test/programs', name)
   const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
@@ -55,7 +58,8 @@ export function leftovers(sessionDir: string): string[] {
   for (const pid of fs.readdirSync('/proc')) {
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue
     try {
-      if (fs.readFileSync(`/proc/${pid}/environ`, 'utf8').includes(path.basename(sessionDir)) && isAlive(Number(pid))) left.push(`pid ${pid}`)
+      if (fs.readFileSync(`/proc/${pid}/environ`, 'utf8').includes(path.basename(sessionDir)) && isAlive(Number(pid)))
+        left.push(`pid ${pid}`)
     } catch {
       // It ended while we looked.
     }

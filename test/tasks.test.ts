@@ -198,11 +198,13 @@ test('[TASK-17] infeasible work fails at once, with what was asked and what ther
 
 test('[TASK-18] nested tasks do not deadlock: a waiting task lends its CPU', async () => {
   const leaf = ray.remote((n: number) => n * 2)
-  const tree: ray.RemoteFunction<(depth: number) => Promise<number>> = ray.remote(async (depth: number): Promise<number> => {
-    if (depth === 0) return ray.get(leaf.remote(1))
-    const [a, b] = await ray.get([tree.remote(depth - 1), tree.remote(depth - 1)])
-    return (a as number) + (b as number)
-  })
+  const tree: ray.RemoteFunction<(depth: number) => Promise<number>> = ray.remote(
+    async (depth: number): Promise<number> => {
+      if (depth === 0) return ray.get(leaf.remote(1))
+      const [a, b] = await ray.get([tree.remote(depth - 1), tree.remote(depth - 1)])
+      return (a as number) + (b as number)
+    },
+  )
   expect(await ray.get(tree.remote(3))).toBe(16)
 })
 
@@ -291,7 +293,8 @@ test('[EXTRA-02] cancel: pending never runs, a running task hears its signal, on
   ray.cancel(waiting)
   await expect(ray.get(waiting, { timeoutS: 10 })).rejects.toThrow(ray.exceptions.TaskCancelledError)
   for (const ref of spinning) ray.cancel(ref)
-  for (const ref of spinning) await expect(ray.get(ref, { timeoutS: 10 })).rejects.toThrow(ray.exceptions.TaskCancelledError)
+  for (const ref of spinning)
+    await expect(ray.get(ref, { timeoutS: 10 })).rejects.toThrow(ray.exceptions.TaskCancelledError)
   expect(fs.existsSync(file)).toBe(false)
 
   const parent = ray.remote(async () => {

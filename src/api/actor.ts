@@ -105,6 +105,7 @@ function create(type: Constructor, definition: Definition, options: ActorOptions
     name: options.name ?? null,
     namespace: options.namespace ?? identity.namespace,
     detached: options.lifetime === 'detached',
+    getIfExists: options.getIfExists ?? false,
     maxRestarts: options.maxRestarts ?? 0,
     jobId: identity.jobId,
     owner: core.tag,

@@ -31,6 +31,7 @@ export function kill<T>(actor: ActorHandle<T>, options: { noRestart?: boolean } 
     })
   }
   const noRestart = options.noRestart ?? true
+  state.runtime.core.actors.suspend(state.actorId)
   state.runtime.link.send({ t: 'actor.kill', actorId: state.actorId, noRestart, detail: 'it was killed by ray.kill' })
 }
 

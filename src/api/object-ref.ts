@@ -51,7 +51,6 @@ export class ObjectRef<T = unknown> {
   free(): void {
     this.runtime.core.table.freeNow(this.id, this.runtime.core.effects)
     this.runtime.perform()
-    this[Symbol.dispose]()
   }
 
   /** Lets go of this reference (`using ref = …`), without waiting for the garbage collector. */

@@ -14,11 +14,18 @@ export type Argument<T> = T | ObjectRef<T>
 /** Each argument may be given by reference; optional and rest parameters stay so. */
 export type RemoteArguments<A extends readonly unknown[]> = { [K in keyof A]: Argument<A[K]> }
 
+/** `any` and `never` count as no generator. */
+type Yielded<R> = [R] extends [never]
+  ? undefined
+  : unknown extends R
+    ? undefined
+    : R extends Generator<infer T> | AsyncGenerator<infer T>
+      ? { readonly item: T }
+      : undefined
+
 /** What a function yields, or resolves to. */
 export type Awaited_<F extends AnyFunction> =
-  ReturnType<F> extends Generator<infer T> | AsyncGenerator<infer T> ? T : Awaited<ReturnType<F>>
+  Yielded<ReturnType<F>> extends { readonly item: infer T } ? T : Awaited<ReturnType<F>>
 
 export type RemoteResult<F extends AnyFunction> =
-  ReturnType<F> extends Generator<infer T> | AsyncGenerator<infer T>
-    ? ObjectRefGenerator<T>
-    : ObjectRef<Awaited<ReturnType<F>>>
+  Yielded<ReturnType<F>> extends { readonly item: infer T } ? ObjectRefGenerator<T> : ObjectRef<Awaited<ReturnType<F>>>

@@ -120,6 +120,12 @@ export class ActorSubmitter {
     return failures
   }
 
+  /** It is being killed by this process: later calls wait for what becomes of it. */
+  suspend(actorId: ActorId): void {
+    const target = this.#clients.get(actorId)?.target
+    if (target) target.isClosed = true
+  }
+
   /** A3: only stop sending. */
   onWorkerGone(tag: number): void {
     for (const client of this.#clients.values()) {

@@ -44,6 +44,8 @@ export interface BorrowedObject {
 }
 
 const PENDING: ValueState = { kind: 'pending' }
+/** No bytes: the shell reads it as `ObjectFreedError`. */
+const FREED: ValueState = { kind: 'error', bytes: new Uint8Array(0) }
 
 export class ReferenceTable {
   readonly tag: WorkerTag
@@ -182,7 +184,7 @@ export class ReferenceTable {
     const owned = this.owned.get(id)
     if (!owned || owned.actorId !== null || owned.state.kind === 'pending') return false
     const state = owned.state
-    owned.state = { kind: 'error', bytes: new Uint8Array(0) }
+    owned.state = FREED
     this.#discard(state, effects)
     return true
   }
@@ -200,7 +202,7 @@ export class ReferenceTable {
     const owned = this.owned.get(id)
     if (owned) return owned.state
     const borrowed = this.borrowed.get(id)
-    if (!borrowed) return PENDING
+    if (!borrowed) return FREED // Nobody held it any more: it was released here.
     if (borrowed.location) return borrowed.location
     if (!borrowed.isResolving) {
       borrowed.isResolving = true

@@ -32,7 +32,8 @@ interface Actor {
   leaseId: LeaseId | null
   worker: WorkerAddress | null
   death: ActorInfo['death']
-  readonly subscribers: Set<WorkerTag>
+  /** Who follows it, and under which ids they know it (an alias each for `getIfExists`). */
+  readonly subscribers: Map<WorkerTag, Set<ActorId>>
   /** No more restarts: it is being ended on purpose. */
   ending: { readonly reason: string } | null
 }
@@ -45,6 +46,8 @@ export type ActorEffect =
 export class ActorManager {
   readonly #actors = new Map<ActorId, Actor>()
   readonly #names = new Map<string, ActorId>()
+  /** Other ids of actors, made by `getIfExists`. */
+  readonly #aliases = new Map<ActorId, ActorId>()
   readonly #byWorker = new Map<WorkerTag, ActorId>()
   readonly #gracefulMs: Ms
   #fx: ActorEffect[] = []
@@ -64,10 +67,16 @@ export class ActorManager {
   }
 
   create(from: WorkerTag, spec: ActorSpec): void {
-    if (this.#actors.has(spec.actorId)) return
+    if (this.#actors.has(spec.actorId) || this.#aliases.has(spec.actorId)) return
     if (spec.name !== null) {
       const key = nameKey(spec.namespace, spec.name)
-      if (this.#names.has(key)) {
+      const taken = this.#names.get(key)
+      if (taken !== undefined && spec.getIfExists) {
+        this.#aliases.set(spec.actorId, taken)
+        this.subscribe(from, spec.actorId)
+        return
+      }
+      if (taken !== undefined) {
         const params = { name: spec.name, namespace: spec.namespace }
         this.#send(from, {
           t: 'actor.createRefused',
@@ -86,7 +95,7 @@ export class ActorManager {
       leaseId: null,
       worker: null,
       death: null,
-      subscribers: new Set([from]),
+      subscribers: new Map([[from, new Set([spec.actorId])]]),
       ending: null,
     }
     this.#actors.set(spec.actorId, actor)
@@ -94,14 +103,16 @@ export class ActorManager {
   }
 
   subscribe(from: WorkerTag, actorId: ActorId): void {
-    const actor = this.#actors.get(actorId)
+    const actor = this.#resolve(actorId)
     if (!actor) return // It is still on its way: a creator's messages come in order, others hear of it from handles.
-    actor.subscribers.add(from)
-    this.#send(from, { t: 'actor.state', info: infoOf(actor) })
+    const ids = actor.subscribers.get(from)
+    if (ids) ids.add(actorId)
+    else actor.subscribers.set(from, new Set([actorId]))
+    this.#send(from, { t: 'actor.state', info: { ...infoOf(actor), actorId } })
   }
 
   unsubscribe(from: WorkerTag, actorId: ActorId): void {
-    this.#actors.get(actorId)?.subscribers.delete(from)
+    this.#resolve(actorId)?.subscribers.get(from)?.delete(actorId)
   }
 
   find(name: string, namespace: string): ActorInfo | null {
@@ -147,7 +158,7 @@ export class ActorManager {
   }
 
   kill(actorId: ActorId, noRestart: boolean, detail: string): void {
-    const actor = this.#actors.get(actorId)
+    const actor = this.#resolve(actorId)
     if (!actor || actor.state === 'DEAD') return
     if (noRestart) actor.ending ??= { reason: detail }
     if (actor.worker) this.#kill(actor.worker.tag, 'killed', detail)
@@ -155,6 +166,7 @@ export class ActorManager {
   }
 
   outOfScope(actorId: ActorId): void {
+    if (this.#aliases.delete(actorId)) return
     const actor = this.#actors.get(actorId)
     if (!actor || actor.state === 'DEAD' || actor.spec.detached) return
     actor.ending ??= { reason: 'all handles to it went out of scope' }
@@ -168,6 +180,10 @@ export class ActorManager {
   killNow(actorId: ActorId): void {
     const actor = this.#actors.get(actorId)
     if (actor && actor.state !== 'DEAD') this.kill(actorId, true, actor.ending?.reason ?? 'it did not finish in time')
+  }
+
+  #resolve(actorId: ActorId): Actor | undefined {
+    return this.#actors.get(this.#aliases.get(actorId) ?? actorId)
   }
 
   #place(actor: Actor): void {
@@ -239,7 +255,9 @@ export class ActorManager {
 
   #tell(actor: Actor): void {
     const info = infoOf(actor)
-    for (const to of actor.subscribers) this.#send(to, { t: 'actor.state', info })
+    for (const [to, ids] of actor.subscribers) {
+      for (const actorId of ids) this.#send(to, { t: 'actor.state', info: { ...info, actorId } })
+    }
   }
 
   #kill(tag: WorkerTag, reason: 'killed' | 'intended', detail: string): void {

@@ -27,12 +27,14 @@ import {
   type SerializedValue,
   serialize,
   serializeToBytes,
+  UnserializableValueError,
   type ValueHost,
 } from '../values/index.ts'
 import { readU32 } from '../wire/byte-writer.ts'
 import { packData } from '../wire/codec.ts'
 import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, SpillLocation, WorkerAddress } from '../wire/messages.ts'
 import { FRAME, STATUS, ValueReader, writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
+import { errorFor } from './failures.ts'
 import type { NodeLink } from './node-link.ts'
 import type { SegmentStore } from './shm/segment-store.ts'
 import { TaskPeer } from './task-peer.ts'
@@ -91,8 +93,15 @@ export class CoreRuntime {
 
   // Values
 
+  /** @throws UnserializableException with the path to what cannot travel. */
   serialize(value: unknown): SerializedValue {
-    return serialize(value, this.host)
+    try {
+      return serialize(value, this.host)
+    } catch (error) {
+      if (!(error instanceof UnserializableValueError)) throw error
+      const [message] = error.message.split(`: ${error.hint}`)
+      throw makeError('UNSERIALIZABLE', { message: message ?? error.message, hint: error.hint }, { cause: error })
+    }
   }
 
   put(value: unknown): ObjectId {
@@ -134,7 +143,7 @@ export class CoreRuntime {
       case 'primitive':
         return state.value
       case 'error':
-        throw this.#errorOf(id, state.bytes)
+        return this.#throwOrLater(id, state.bytes)
       case 'inline':
         return this.decodeValue(state.bytes)
       case 'stored': {
@@ -173,7 +182,8 @@ export class CoreRuntime {
   }
 
   #locate(storageId: ObjectId): Promise<SpillLocation | 'shm' | null> {
-    return new Promise((resolve) => {
+    this.onBlocked?.()
+    return new Promise<SpillLocation | 'shm' | null>((resolve) => {
       const waiting = this.#locating.get(storageId)
       if (waiting) {
         waiting.push(resolve)
@@ -181,7 +191,28 @@ export class CoreRuntime {
       }
       this.#locating.set(storageId, [resolve])
       this.link.send({ t: 'object.locate', storageId })
-    })
+    }).finally(() => this.onUnblocked?.())
+  }
+
+  #throwOrLater(id: ObjectId, bytes: Uint8Array): Later {
+    const ready = this.#importsOf(bytes)
+    if (!ready) throw this.#errorOf(id, bytes)
+    return new Later(
+      ready.then(() => {
+        throw this.#errorOf(id, bytes)
+      }),
+    )
+  }
+
+  /** What must be imported before this error can be read; null mostly. */
+  #importsOf(bytes: Uint8Array): Promise<void> | null {
+    try {
+      if (bytes.byteLength > 0) deserialize(bytes, this.host)
+      return null
+    } catch (error) {
+      const { ready } = error as { ready?: Promise<void> }
+      return ready instanceof Promise ? ready : null
+    }
   }
 
   #errorOf(id: ObjectId, bytes: Uint8Array): unknown {
@@ -556,6 +587,7 @@ export class CoreRuntime {
           this.perform()
         },
       })
+      peer.unref() // Waits hold the link; a program with nothing to wait for may end.
       this.#peers.set(address.tag, peer)
     }
     return peer
@@ -604,42 +636,14 @@ export class CoreRuntime {
   readonly #cancelAcked = new Set<number>()
 
   #fail(ids: readonly ObjectId[], failure: Failure): void {
-    const bytes = failure.kind === 'dependency' ? failure.bytes : this.encodeCodedError(this.#errorFor(failure))
+    const bytes =
+      failure.kind === 'dependency'
+        ? failure.bytes
+        : this.encodeCodedError(errorFor(failure, this.#refused, (id) => this.formatId(id)))
     for (const id of ids) {
       if (failure.kind === 'ownerDied' || (failure.kind === 'nodeDied' && !this.core.table.isOwned(id))) {
         this.core.failBorrowed(now(), id, bytes)
       } else this.core.failObject(now(), id, actorCreationError(failure) ?? bytes)
-    }
-  }
-
-  #errorFor(failure: Exclude<Failure, { kind: 'dependency' }>): RayError {
-    switch (failure.kind) {
-      case 'cancelled':
-        return makeError('TASK_CANCELLED', { name: failure.name })
-      case 'refused':
-        return errorFromWire({ ...failure.error, params: { ...failure.error.params, name: failure.name } })
-      case 'workerCrashed': {
-        const { exit, name } = failure
-        const code = exit?.reason === 'outOfMemory' ? 'OUT_OF_MEMORY' : 'WORKER_CRASHED'
-        return makeError(code, { name, pid: exit?.pid ?? 0, detail: exit?.detail ?? 'its connection broke' })
-      }
-      case 'actorDied':
-      case 'actorUnavailable': {
-        const refused = this.#refused.get(failure.actorId)
-        if (refused) return refused
-        const { info } = failure
-        const code = failure.kind === 'actorDied' ? 'ACTOR_DIED' : 'ACTOR_UNAVAILABLE'
-        const reason = `${info?.death?.reason ?? 'unknown'}${info?.death?.exit ? ` (pid=${info.death.exit.pid})` : ''}`
-        return makeError(code, { name: info?.className ?? failure.name, actorId: failure.actorId, reason })
-      }
-      case 'ownerDied':
-        return errorFromWire(failure.error)
-      case 'lost':
-        return makeError('OBJECT_LOST', { id: this.formatId(failure.id), detail: 'its stored copy is gone' })
-      case 'freed':
-        return makeError('OBJECT_FREED', { id: this.formatId(failure.id) })
-      case 'nodeDied':
-        return makeError('NODE_DIED', { detail: failure.detail })
     }
   }
 
@@ -687,8 +691,17 @@ export class CoreRuntime {
     }
     const bytes = status === STATUS.error ? Buffer.from(reader.prefixed()) : null
     this.#borrowed(reader, peer.tag)
-    if (bytes) this.core.completeWithError(now(), task, bytes, task.retryOn?.(bytes) ?? false, microseconds)
+    if (bytes) this.#onTaskError(task, bytes, microseconds)
     else this.core.onCancelled(now(), task)
+  }
+
+  #onTaskError(task: Task, bytes: Buffer, microseconds: number): void {
+    const { retryOn } = task
+    const ready = retryOn ? this.#importsOf(bytes) : null
+    const complete = (): void =>
+      this.core.completeWithError(now(), task, bytes, retryOn?.(bytes) ?? false, microseconds)
+    if (!ready) return complete()
+    ready.then(complete, complete).finally(() => this.perform())
   }
 
   #onItem(peer: TaskPeer, sequence: number, buffer: Buffer, start: number): void {

@@ -201,11 +201,13 @@ export class Executor {
         this.#running = null
         this.#queue.unshift(job)
         this.#pump()
+        this.#runtime.perform()
       },
       (error: unknown) => {
         this.#running = null
         this.#replyError(job, error, 0)
         this.#pump()
+        this.#runtime.perform()
       },
     )
   }

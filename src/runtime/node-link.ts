@@ -20,7 +20,7 @@ export class NodeLink {
   #pending: Buffer[] = []
   #pendingBytes = 0
   #isScheduled = false
-  #isHeld = false
+  #holds = 0
   #requestId = 0
   readonly #requests = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>()
   isClosed = false
@@ -51,7 +51,7 @@ export class NodeLink {
 
   #attach(socket: net.Socket): void {
     this.#socket = socket
-    if (this.#isHeld) socket.ref()
+    if (this.#holds > 0) socket.ref()
     else socket.unref()
     const reader = new FrameReader((buffer, start, end) => {
       this.#receive(decodeMessage<FromNode>(buffer.subarray(start, end)))
@@ -102,22 +102,24 @@ export class NodeLink {
     const requestId = ++this.#requestId
     return new Promise((resolve, reject) => {
       if (this.isClosed) {
+        this.ref()
         reject(new Error('the node is gone'))
         return
       }
+      this.ref()
       this.#requests.set(requestId, { resolve: resolve as (answer: Answer) => void, reject })
       this.send(make(requestId))
-    })
+    }).finally(() => this.unref()) as Promise<Extract<FromNode, { t: T }>>
   }
 
+  /** Gives back one hold. */
   unref(): void {
-    this.#isHeld = false
-    this.#socket?.unref()
+    if (--this.#holds === 0) this.#socket?.unref()
   }
 
+  /** Keeps the program running while something is waited for; counted. */
   ref(): void {
-    this.#isHeld = true
-    this.#socket?.ref()
+    if (++this.#holds === 1) this.#socket?.ref()
   }
 
   destroy(): void {

@@ -92,6 +92,8 @@ export interface ActorSpec {
   readonly name: string | null
   readonly namespace: string
   readonly detached: boolean
+  /** When the name is taken: be another id of that actor, instead of being refused. */
+  readonly getIfExists: boolean
   readonly maxRestarts: number // -1: without limit
   readonly jobId: JobId
   readonly owner: WorkerTag

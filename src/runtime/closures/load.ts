@@ -15,6 +15,16 @@ import { classes, classIds, identity } from './registry.ts'
 import { encodeMap } from './source-map.ts'
 
 const USE_MAIN = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
+// The constant is experimental in name; its warning, on first use, would reach every user.
+if (USE_MAIN) {
+  const emit = process.emitWarning
+  process.emitWarning = () => {}
+  try {
+    new vm.Script('0', { importModuleDynamically: USE_MAIN })
+  } finally {
+    process.emitWarning = emit
+  }
+}
 const importers = new Map()
 const evals = new Map()
 const evalFor = (parent) => {
