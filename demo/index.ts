@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
 
-const CHUNK_BYTES = 2 * 1024 * 1024
+const CHUNK_BYTES = 4 * 1024 * 1024
 const SOURCE = /\.(m|c)?(j|t)sx?$|\.json$|\.md$/
 const folder = path.resolve(process.argv[2] ?? 'node_modules')
 

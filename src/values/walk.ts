@@ -3,7 +3,7 @@
 // Every object met twice keeps its identity: it becomes `['def', n, …]` the first time and `['use', n]` later; cycles fall out of that.
 //
 // Special forms, `[name, …parts]`: u undefined · h hole · n number as text (-0 only: the rest is msgpack's) · b bigint · d date · r regexp
-// · m map · s set · e error · t typed array (kind, out-of-band index, or bytes when small) · o object with own keys that msgpack would
+// · m map · M map of plain keys and values · s set · e error · t typed array (kind, out-of-band index, or bytes when small) · o object with own keys that msgpack would
 // change · c code (closures) · a actor handle · x registered serializer · y registered symbol · w well-known symbol · l url · k boxed
 // · def/use identity.
 
@@ -168,6 +168,8 @@ function rewriteKind(value: object, state: WalkState): unknown {
   if (value instanceof RegExp) return define(value, state, () => ['r', value.source, value.flags, value.lastIndex])
   const proto = Object.getPrototypeOf(value)
   if (proto === Map.prototype) {
+    const plain = plainEntries(value as Map<unknown, unknown>)
+    if (plain) return define(value, state, () => plain)
     return define(value, state, () => [
       'm',
       ...[...(value as Map<unknown, unknown>)].flat().map((x) => rewrite(x, state)),
@@ -186,6 +188,13 @@ function rewriteKind(value: object, state: WalkState): unknown {
   const code = state.host.encodeCode(value, state.refs)
   if (code) return define(value, state, () => ['c', code])
   return define(value, state, () => rewriteFields(value, proto, state))
+}
+
+/** A map of plain keys and values travels as two plain arrays: no walk on either side. */
+function plainEntries(map: Map<unknown, unknown>): unknown[] | null {
+  const keys = [...map.keys()]
+  const values = [...map.values()]
+  return keys.every((key) => isPlain(key)) && values.every((value) => isPlain(value)) ? ['M', keys, values] : null
 }
 
 function rewriteItems(items: readonly unknown[], state: WalkState): unknown[] {
@@ -349,6 +358,12 @@ function reviveContainer(parts: unknown[], again: (part: unknown) => unknown, ke
     case 'm': {
       const map = keep(new Map<unknown, unknown>())
       for (let i = 1; i < parts.length; i += 2) map.set(again(parts[i]), again(parts[i + 1]))
+      return map
+    }
+    case 'M': {
+      const [, keys, values] = parts as [string, unknown[], unknown[]]
+      const map = keep(new Map<unknown, unknown>())
+      for (let i = 0; i < keys.length; i++) map.set(keys[i], values[i])
       return map
     }
     case 's': {
