@@ -9,6 +9,7 @@ import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { deserialize, serializeToBytes, type ValueHost } from '../values/index.ts'
 import type { ActorWorkerOptions } from '../wire/messages.ts'
 import { handleStateOf, makeHandle, remoteClass } from './actor.ts'
+import { builtinName, builtinNamed } from './builtin.ts'
 import { ObjectRef } from './object-ref.ts'
 import type { ActorOptions, TaskOptions } from './options.ts'
 import { Definition, makeRemote, REMOTE } from './remote.ts'
@@ -98,6 +99,7 @@ type Reduced =
       readonly options: TaskOptions
     }
   | { readonly k: 'data'; readonly bytes: string }
+  | { readonly k: 'builtin'; readonly name: string }
 
 function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): unknown {
   if (value instanceof ObjectRef) {
@@ -111,6 +113,8 @@ function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => vo
     return { k: 'actor', actorId: handle.actorId, handleId: handle.handleId, data }
   }
   if (value instanceof RayError) return { k: 'data', bytes: serializeToBytes(value, runtime.host).toString('base64') }
+  const name = typeof value === 'function' ? builtinName(value) : undefined
+  if (name !== undefined) return { k: 'builtin', name }
   const mark = typeof value === 'function' ? (value as { [REMOTE]?: RemoteMark })[REMOTE] : undefined
   if (!mark) return undefined
   const { definition, options, kind } = mark
@@ -135,6 +139,8 @@ function revive(data: Reduced, runtime: CoreRuntime): unknown {
         new Definition(undefined as unknown as AnyFunction, data.name, data.key, data.isGenerator),
         data.options,
       )
+    case 'builtin':
+      return builtinNamed(data.name)
     case 'data':
       return deserialize(Buffer.from(data.bytes, 'base64'), runtime.host)
   }

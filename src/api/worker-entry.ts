@@ -16,6 +16,7 @@ import { currentTask } from '../runtime/task-context.ts'
 import { TaskPeer } from '../runtime/task-peer.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { assignment } from './context.ts'
+import './util/index.ts' // Its actor classes are known by name.
 import { closureHost, makeValueHost } from './host.ts'
 import { setRuntime } from './state.ts'
 

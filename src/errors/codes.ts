@@ -132,6 +132,13 @@ export const ERROR_TABLE = {
     'the spill directories are full: {detail}',
     'Free disk space, or add a directory.',
   ),
+  QUEUE_EMPTY: entry('QueueEmpty', 'the queue is empty{detail}', 'Wait longer, or look with empty() first.'),
+  QUEUE_FULL: entry(
+    'QueueFull',
+    'the queue is full{detail}',
+    'Wait longer, take items out, or give it a larger maxsize.',
+  ),
+  POOL_CLOSED: entry('InvalidArgumentError', 'the {what} is closed', 'Make a new one.'),
   UNSERIALIZABLE: entry('UnserializableException', '{message}', '{hint}'),
   NODE_DIED: entry(
     'LocalRayletDiedError',

@@ -69,6 +69,10 @@ export class ObjectFreedError extends ObjectLostError {}
 export class OwnerDiedError extends ObjectLostError {}
 export class ObjectStoreFullError extends RayError {}
 export class OutOfDiskError extends ObjectStoreFullError {}
+/** `ray.util.Queue`: nothing to take. */
+export class QueueEmpty extends RayError {}
+/** `ray.util.Queue`: no room. */
+export class QueueFull extends RayError {}
 export class RuntimeEnvSetupError extends RayError {}
 export class UnserializableException extends RayError {}
 export class RaySystemError extends RayError {}
@@ -93,6 +97,8 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   OutOfMemoryError,
   OwnerDiedError,
   PendingCallsLimitExceeded,
+  QueueEmpty,
+  QueueFull,
   RaySystemError,
   RayTaskError,
   RuntimeEnvSetupError,

@@ -1,3 +1,7 @@
 export { deregisterSerializer, registerSerializer } from '../../values/index.ts'
-export { listNamedActors } from '../control.ts'
+export { listNamedActors, nodeStats } from '../control.ts'
 export { inspectSerializability } from '../serialization.ts'
+export { ActorPool, type NextOptions } from './actor-pool.ts'
+export { asCompleted, mapBounded, mapUnordered } from './map-bounded.ts'
+export { type MapOptions, Pool, type PoolOptions } from './pool.ts'
+export { Queue, type QueueOptions } from './queue.ts'
