@@ -25,3 +25,4 @@ await build({
   packages: 'external',
   logLevel: 'warning',
 })
+fs.cpSync('packages/native/prebuilds', 'dist/prebuilds', { recursive: true })

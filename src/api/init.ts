@@ -169,7 +169,7 @@ function connect(
   const runtime: CoreRuntime = new Runtime({
     identity,
     link,
-    store: new SegmentStore(folders),
+    store: new SegmentStore(folders, identity.tag),
     host: makeValueHost(() => runtime),
     warnAt,
   })

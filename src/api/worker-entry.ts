@@ -90,7 +90,7 @@ function start(message: FromNode & { t: 'registered' }): void {
   const made: CoreRuntime = new CoreRuntime({
     identity: { tag, workerId, nodeId, jobId, namespace, isDriver: false },
     link,
-    store: new SegmentStore({ shmDir, spillDirs, capacityBytes: objectStoreBytes }),
+    store: new SegmentStore({ shmDir, spillDirs, capacityBytes: objectStoreBytes }, tag),
     host: makeValueHost(() => made),
   })
   runtime = made

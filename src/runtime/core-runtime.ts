@@ -121,14 +121,20 @@ export class CoreRuntime {
     return state
   }
 
-  /** Puts serialized bytes where they belong: inline, or into the store under `storageId`. */
-  write(serialized: SerializedValue, storageId: ObjectId): ObjectLocation & { kind: 'inline' | 'stored' } {
+  /** Puts serialized bytes where they belong: inline, or into the store under `storageId`, for `owner`. */
+  write(
+    serialized: SerializedValue,
+    storageId: ObjectId,
+    owner: WorkerTag = this.core.tag,
+  ): ObjectLocation & { kind: 'inline' | 'stored' } {
     const { byteLength: size, refs } = serialized
-    const bytes = size <= INLINE_BYTES_MAX ? Buffer.allocUnsafeSlow(size) : Buffer.from(new ArrayBuffer(size))
-    serialized.writeTo(bytes, 0)
-    if (size <= INLINE_BYTES_MAX) return { kind: 'inline', bytes, refs }
-    const spilled = this.store.write(storageId, bytes)
-    this.link.send({ t: 'object.created', storageId, size, spilled })
+    if (size <= INLINE_BYTES_MAX) {
+      const bytes = Buffer.allocUnsafeSlow(size)
+      serialized.writeTo(bytes, 0)
+      return { kind: 'inline', bytes, refs }
+    }
+    const spilled = this.store.write(storageId, serialized)
+    this.link.send({ t: 'object.created', storageId, owner, size, spilled })
     return { kind: 'stored', storageId, size, refs }
   }
 
@@ -440,6 +446,9 @@ export class CoreRuntime {
     switch (message.t) {
       case 'log.lines':
         this.onLogs?.(message)
+        return
+      case 'object.collect':
+        this.store.trim()
         return
       case 'object.located': {
         const waiting = this.#locating.get(message.storageId) ?? []

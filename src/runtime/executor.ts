@@ -599,7 +599,7 @@ export class Executor {
     const serialized = runtime.serialize(value)
     const storageId =
       serialized.byteLength > INLINE_BYTES_MAX ? makeObjectId(runtime.core.tag, runtime.core.sequences(1)) : 0
-    const location = runtime.write(serialized, storageId)
+    const location = runtime.write(serialized, storageId, owner)
     for (const ref of serialized.refs) runtime.core.table.grant(ref, owner, runtime.core.effects)
     return location
   }

@@ -68,8 +68,15 @@ export class NodeServer {
       prestart: config.prestart,
     })
     const { shmDir, spillDirs } = config.session
-    this.#store = new NodeStore({ shmDir, spillDirs, capacityBytes: config.objectStoreBytes }, config.spillThreshold)
-    this.#store.onPressure = () => this.#broadcast({ t: 'object.collect' })
+    const folders = { shmDir, spillDirs, capacityBytes: config.objectStoreBytes }
+    this.#store = new NodeStore(folders, config.spillThreshold, {
+      onPressure: () => this.#broadcast({ t: 'object.collect' }),
+      recycle: (maker, storageIds) => {
+        if (!this.#clients.has(maker)) return false
+        this.#send(maker, { t: 'object.recycle', storageIds })
+        return true
+      },
+    })
   }
 
   get socketPath(): string {
@@ -130,7 +137,7 @@ export class NodeServer {
     }
     switch (message.t) {
       case 'object.created':
-        return this.#store.created(message.storageId, message.size, message.spilled)
+        return this.#store.created(message.storageId, message.owner, message.size, message.spilled)
       case 'object.locate':
         this.#send(client.tag, {
           t: 'object.located',
@@ -214,6 +221,7 @@ export class NodeServer {
   #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null): void {
     this.#clients.delete(tag)
     if (this.#isEnding) return
+    this.#store.onWorkerDied(tag)
     this.#performRaylet(
       this.#raylet.step(performance.now(), { kind: 'local', event: { t: 'gone', tag, pid, code, signal } }),
     )
@@ -256,7 +264,7 @@ export class NodeServer {
         return this.#performGcs(this.#gcs.step(performance.now(), input))
       }
       case 'freeStored':
-        return this.#store.free(event.storageIds)
+        return this.#store.free(event.storageIds, event.from)
       case 'broadcast':
         return this.#broadcast(event.message)
     }

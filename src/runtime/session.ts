@@ -6,6 +6,7 @@ import crypto from 'node:crypto'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { ShmControl } from './shm/control.ts'
 
 export interface Session {
   readonly dir: string
@@ -37,6 +38,7 @@ export function makeSession(spillDirs: readonly string[] | undefined): Session {
   for (const folder of [session.logsDir, session.socketsDir, ...session.spillDirs, session.shmDir]) {
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
   }
+  ShmControl.create(session.shmDir)
   return session
 }
 

@@ -35,6 +35,8 @@ export interface SerializedValue {
   readonly byteLength: number
   /** Every reference (objects and actors' handle objects) inside it; empty array shared when none. */
   readonly refs: readonly ObjectId[]
+  /** The bytes in pieces, for writing to a file without joining them first. */
+  readonly parts: readonly Uint8Array[]
   /** Writes exactly `byteLength` bytes at `offset`. `offset` must be a multiple of 64 when there are out-of-band buffers. */
   writeTo(target: Uint8Array, offset: number): void
 }

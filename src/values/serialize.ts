@@ -157,31 +157,41 @@ function wrap(
   refs: readonly ObjectId[],
   isPacked = false,
 ): SerializedValue {
-  if (!isPacked)
-    return { byteLength: inBand.length, refs, writeTo: (target, offset) => void target.set(inBand, offset) }
-  const tableAt = 8 + pad(inBand.length, 8)
-  const offsets: number[] = []
-  let end = tableAt + 8 + buffers.length * 16
-  for (const buffer of buffers) {
-    end = pad(end, ALIGNMENT)
-    offsets.push(end)
-    end += buffer.byteLength
-  }
+  const parts = isPacked ? packedParts(inBand, buffers) : [inBand]
+  let byteLength = 0
+  for (const part of parts) byteLength += part.byteLength
   const writeTo = (target: Uint8Array, offset: number): void => {
-    const view = Buffer.from(target.buffer, target.byteOffset + offset, end)
-    view.writeUInt32LE(FORMAT.packed, 0)
-    view.writeUInt32LE(inBand.length, 4)
-    view.set(inBand, 8)
-    view.writeUInt32LE(buffers.length, tableAt)
-    view.writeUInt32LE(0, tableAt + 4)
-    buffers.forEach((buffer, i) => {
-      view.writeDoubleLE(offsets[i] as number, tableAt + 8 + i * 16)
-      view.writeDoubleLE(buffer.byteLength, tableAt + 16 + i * 16)
-      view.set(buffer, offsets[i] as number)
-    })
+    let at = offset
+    for (const part of parts) {
+      target.set(part, at)
+      at += part.byteLength
+    }
   }
-  return { byteLength: end, refs, writeTo }
+  return { byteLength, refs, parts, writeTo }
 }
+
+/** Head (format, in-band bytes, table), then each buffer behind its padding. */
+function packedParts(inBand: Buffer, buffers: readonly Uint8Array[]): Uint8Array[] {
+  const tableAt = 8 + pad(inBand.length, 8)
+  const head = Buffer.alloc(tableAt + 8 + buffers.length * 16)
+  head.writeUInt32LE(FORMAT.packed, 0)
+  head.writeUInt32LE(inBand.length, 4)
+  head.set(inBand, 8)
+  head.writeUInt32LE(buffers.length, tableAt)
+  const parts: Uint8Array[] = [head]
+  let end = head.length
+  buffers.forEach((buffer, i) => {
+    const start = pad(end, ALIGNMENT)
+    if (start > end) parts.push(ZEROS.subarray(0, start - end))
+    parts.push(buffer)
+    head.writeDoubleLE(start, tableAt + 8 + i * 16)
+    head.writeDoubleLE(buffer.byteLength, tableAt + 16 + i * 16)
+    end = start + buffer.byteLength
+  })
+  return parts
+}
+
+const ZEROS = new Uint8Array(ALIGNMENT)
 
 function pad(length: number, to: number): number {
   return Math.ceil(length / to) * to

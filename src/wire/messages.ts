@@ -215,6 +215,8 @@ export type ToNode =
   | {
       readonly t: 'object.created'
       readonly storageId: ObjectId
+      /** Who needs it: with this process it goes. */
+      readonly owner: WorkerTag
       readonly size: number
       readonly spilled: SpillLocation | null
     }

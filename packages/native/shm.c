@@ -1,0 +1,187 @@
+/*
+ * Shared memory for ray-ts: maps segment files into ArrayBuffers.
+ *
+ * A segment file is one header page and then the value:
+ *
+ *     | magic u32 | readers i32 | … to 4096 | data … |
+ *
+ * Invariants:
+ *   H1. A reader's mapping is private and writable: its writes stay its own, the shared bytes stay as they were.
+ *   H2. `readers` counts live reader mappings, over all processes. A segment is written anew only when it is zero.
+ *   H3. Every mapping is unmapped once, by its finalizer.
+ *
+ * Plain N-API (version 8): one binary serves every Node since 18.
+ */
+#define _GNU_SOURCE
+#define NAPI_VERSION 8
+#include <errno.h>
+#include <fcntl.h>
+#include <node_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HEADER_BYTES 4096
+#define MAGIC 0x53595252u /* "RRYS" */
+#define PATH_BYTES_MAX 1024
+
+typedef struct {
+  uint32_t magic;
+  int32_t readers;
+} header_t;
+
+typedef struct {
+  void *data;
+  size_t bytes;
+  header_t *header; /* of a reader; NULL for a writer's mapping */
+} mapping_t;
+
+static int64_t live_mappings = 0;
+
+static void drop(mapping_t *mapping) {
+  if (mapping->data != NULL) {
+    munmap(mapping->data, mapping->bytes);
+    mapping->data = NULL;
+    live_mappings--;
+  }
+  if (mapping->header != NULL) {
+    __atomic_sub_fetch(&mapping->header->readers, 1, __ATOMIC_SEQ_CST);
+    munmap(mapping->header, HEADER_BYTES);
+    mapping->header = NULL;
+  }
+}
+
+static void finalize(napi_env env, void *data, void *hint) {
+  (void)env;
+  (void)data;
+  drop(hint);
+  free(hint);
+}
+
+static napi_value fail(napi_env env, const char *what) {
+  char message[160];
+  const char *reason = strerror(errno);
+  size_t length = strlen(what);
+  memcpy(message, what, length);
+  message[length] = ':';
+  message[length + 1] = ' ';
+  strncpy(message + length + 2, reason, sizeof message - length - 3);
+  message[sizeof message - 1] = 0;
+  napi_throw_error(env, errno == ENOSPC ? "ENOSPC" : errno == ENOMEM ? "ENOMEM" : "EIO", message);
+  return NULL;
+}
+
+static bool path_argument(napi_env env, napi_value value, char *path) {
+  size_t length = 0;
+  if (napi_get_value_string_utf8(env, value, path, PATH_BYTES_MAX, &length) == napi_ok && length < PATH_BYTES_MAX - 1) return true;
+  napi_throw_type_error(env, NULL, "a path of at most 1022 bytes is expected");
+  return false;
+}
+
+static napi_value to_buffer(napi_env env, mapping_t *mapping) {
+  napi_value buffer;
+  live_mappings++;
+  if (napi_create_external_arraybuffer(env, mapping->data, mapping->bytes, finalize, mapping, &buffer) == napi_ok) return buffer;
+  /* Some embedders forbid external buffers: say so. The finalizer does not run in this case. */
+  drop(mapping);
+  free(mapping);
+  bool is_pending = false;
+  napi_is_exception_pending(env, &is_pending);
+  if (!is_pending) napi_throw_error(env, "EIO", "external ArrayBuffers are not allowed here");
+  return NULL;
+}
+
+/* openReader(path, bytes): ArrayBuffer | undefined when there is no such file */
+static napi_value open_reader(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2], result;
+  char path[PATH_BYTES_MAX];
+  int64_t bytes = 0;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (!path_argument(env, argv[0], path)) return NULL;
+  napi_get_value_int64(env, argv[1], &bytes);
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) {
+    if (errno != ENOENT) return fail(env, "open");
+    napi_get_undefined(env, &result);
+    return result;
+  }
+  struct stat status;
+  /* A file that is too short would turn reads into SIGBUS. */
+  if (fstat(fd, &status) != 0 || status.st_size < HEADER_BYTES + bytes) {
+    close(fd);
+    napi_get_undefined(env, &result);
+    return result;
+  }
+  header_t *header = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (header == MAP_FAILED) {
+    close(fd);
+    return fail(env, "mmap of the header");
+  }
+  __atomic_add_fetch(&header->readers, 1, __ATOMIC_SEQ_CST);
+  void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, HEADER_BYTES);
+  close(fd);
+  mapping_t *mapping = calloc(1, sizeof *mapping);
+  if (data == MAP_FAILED || mapping == NULL) {
+    __atomic_sub_fetch(&header->readers, 1, __ATOMIC_SEQ_CST);
+    munmap(header, HEADER_BYTES);
+    free(mapping);
+    return fail(env, "mmap of the data");
+  }
+  mapping->data = data;
+  mapping->bytes = bytes;
+  mapping->header = header;
+  return to_buffer(env, mapping);
+}
+
+/* openWriter(path, bytes): ArrayBuffer over the first `bytes` of the file, shared with everyone */
+static napi_value open_writer(napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2];
+  char path[PATH_BYTES_MAX];
+  int64_t bytes = 0;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  if (!path_argument(env, argv[0], path)) return NULL;
+  napi_get_value_int64(env, argv[1], &bytes);
+  int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return fail(env, "open");
+  struct stat status;
+  if (fstat(fd, &status) != 0 || status.st_size < bytes) {
+    close(fd);
+    errno = EINVAL;
+    return fail(env, "the file is shorter than the mapping");
+  }
+  void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+  close(fd);
+  if (data == MAP_FAILED) return fail(env, "mmap");
+  mapping_t *mapping = calloc(1, sizeof *mapping);
+  if (mapping == NULL) {
+    munmap(data, bytes);
+    return fail(env, "calloc");
+  }
+  mapping->data = data;
+  mapping->bytes = bytes;
+  return to_buffer(env, mapping);
+}
+
+/* liveMappings(): how many this process holds (the kernel allows about 65,000) */
+static napi_value count_live(napi_env env, napi_callback_info info) {
+  (void)info;
+  napi_value result;
+  napi_create_int64(env, live_mappings, &result);
+  return result;
+}
+
+NAPI_MODULE_INIT() {
+  napi_property_descriptor properties[] = {
+      {"openReader", NULL, open_reader, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"openWriter", NULL, open_writer, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"liveMappings", NULL, count_live, NULL, NULL, NULL, napi_enumerable, NULL},
+  };
+  napi_define_properties(env, exports, sizeof properties / sizeof properties[0], properties);
+  return exports;
+}
