@@ -8,6 +8,7 @@ const entries: Record<string, string> = {
   worker: 'src/api/worker-entry.ts',
   node: 'src/runtime/node-main.ts',
   cli: 'src/cli/main.ts',
+  'bench-rows': 'bench/rows.ts',
 }
 for (const [name, file] of Object.entries(entries)) if (!fs.existsSync(file)) delete entries[name]
 
