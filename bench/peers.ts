@@ -23,8 +23,8 @@ interface Row {
 
 const args = process.argv.slice(2)
 const isQuick = args.includes('--quick')
-const valueOf = (flag: string): string | undefined => (args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined)
-const filter = valueOf('--filter') ?? ''
+const flagValue = (flag: string): string | undefined => (args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined)
+const filter = flagValue('--filter') ?? ''
 const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname)
 const RAY = path.join(here, 'peers/ray')
 const LOWER_IS_BETTER = new Set(['s', 'us', 'ms', 'MB'])
@@ -83,5 +83,5 @@ for (const { name, unit, ours: own, peer, peerName, ratio } of rows) {
 }
 const machine = `${os.cpus()[0]?.model ?? 'unknown'}, ${os.availableParallelism()} CPUs, Node ${process.version}`
 const result = { date: new Date().toISOString(), machine, rows }
-const file = valueOf('--json')
+const file = flagValue('--json')
 if (file) fs.writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`)
