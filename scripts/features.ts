@@ -1,58 +1,30 @@
-// Writes docs/features.md: every row, its state, and the tests that prove it. States are derived, never set by hand.
+// Writes docs/features.md from the report of the last full test run (`npm test`).
 
 import fs from 'node:fs'
-
-interface Assertion {
-  readonly title: string
-  readonly status: string
-}
-interface Report {
-  readonly testResults: readonly { readonly name: string; readonly assertionResults: readonly Assertion[] }[]
-}
+import path from 'node:path'
+import { derive, type Report, type Row, render } from './conformance.ts'
+import { sourceFiles } from './source-files.ts'
 
 const REPORT = '.cache/test-report.json'
-const rows = JSON.parse(fs.readFileSync('docs/features-data.json', 'utf8')) as { id: string; title: string }[]
+
+function fail(message: string): never {
+  console.error(message)
+  process.exit(1)
+}
+
+if (!fs.existsSync(REPORT)) fail(`${REPORT} is not there: run npm test first`)
+const rows = JSON.parse(fs.readFileSync('docs/features-data.json', 'utf8')) as Row[]
 const differs = JSON.parse(fs.readFileSync('docs/features-differs.json', 'utf8')) as Record<string, string>
-if (!fs.existsSync(REPORT)) {
-  console.error(`${REPORT} is not there: run npm test first`)
-  process.exit(1)
-}
 const report = JSON.parse(fs.readFileSync(REPORT, 'utf8')) as Report
-const proofs = new Map<string, { text: string; isPassed: boolean }[]>()
-for (const file of report.testResults) {
-  const name = file.name.slice(file.name.search(/(src|test)\/[^/]*/))
-  for (const { title, status } of file.assertionResults) {
-    const ids = /^((?:\[[A-Z]+-\d+\])+)/.exec(title)?.[1]?.match(/[A-Z]+-\d+/g) ?? []
-    const text = `${name}: ${title.replace(/^(\[[A-Z]+-\d+\])+\s*/, '')}`
-    for (const id of ids) proofs.set(id, [...(proofs.get(id) ?? []), { text, isPassed: status === 'passed' }])
-  }
-}
-const known = new Set(rows.map((row) => row.id))
-const unknown = [...proofs.keys()].filter((id) => !known.has(id))
-if (unknown.length > 0) {
-  console.error(`tests name rows that do not exist: ${unknown.join(', ')}`)
-  process.exit(1)
-}
-const counts: Record<string, number> = { passing: 0, failing: 0, differs: 0, missing: 0 }
-const lines: string[] = []
-for (const { id, title } of rows) {
-  const own = proofs.get(id) ?? []
-  const passed = own.filter((proof) => proof.isPassed)
-  const state =
-    own.length > passed.length ? 'failing' : passed.length > 0 ? 'passing' : differs[id] ? 'differs' : 'missing'
-  counts[state] = (counts[state] ?? 0) + 1
-  const proof = state === 'differs' ? differs[id] : passed.map(({ text }) => text).join('<br>')
-  lines.push(`| ${id} | ${title} | ${state} | ${(proof ?? '').replaceAll('|', '\\|')} |`)
-}
-const summary = Object.entries(counts)
-  .map(([state, count]) => `${count} ${state}`)
-  .join(', ')
-const head = ['# Features', '', `Derived from the tests by \`npm run features\`: ${summary}.`, '']
-head.push(
-  '`EXTRA-nn` are features that users of Ray expect beyond its guide.',
-  '',
-  '| id | feature | state | proof |',
-  '|---|---|---|---|',
+
+// A run of some files only would mark the rows of all others missing.
+const ran = new Set(report.testResults.map(({ name }) => path.relative('.', name)))
+const absent = [...sourceFiles('src'), ...sourceFiles('test')].filter(
+  (file) => /\.test\.ts$/.test(file) && !ran.has(file),
 )
-fs.writeFileSync('docs/features.md', [...head, ...lines, ''].join('\n'))
+if (absent.length > 0)
+  fail(`the last run was not a full one (${absent.length} files are not in it, such as ${absent[0]}): run npm test`)
+
+const { page, summary } = render(derive(rows, differs, report))
+fs.writeFileSync('docs/features.md', page)
 console.log(`features: ${summary}`)

@@ -209,11 +209,11 @@ export class ActorManager {
     const actor = this.#actors.get(actorId)
     if (!actor || actor.state === 'DEAD') return
     const { asked, largest, detail } = error.params
-    const reason =
-      error.code === 'INFEASIBLE'
-        ? `it asks for ${asked}, but the largest node has ${largest}`
-        : `${error.code}: ${detail ?? ''}`
-    this.#die(actor, { reason, exit: null, creationError: null })
+    const isInfeasible = error.code === 'INFEASIBLE'
+    const reason = isInfeasible
+      ? `it asks for ${asked}, but the largest node has ${largest}`
+      : `${error.code}: ${detail ?? ''}`
+    this.#die(actor, { reason, exit: null, creationError: null, isInfeasible })
   }
 
   #workerGone(exit: ExitInfo): void {

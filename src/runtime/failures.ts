@@ -24,6 +24,8 @@ export function errorFor(
       const refusal = refused.get(failure.actorId)
       if (refusal) return refusal
       const { info } = failure
+      if (info?.death?.isInfeasible)
+        return makeError('ACTOR_INFEASIBLE', { name: info.className, detail: info.death.reason })
       const code = failure.kind === 'actorDied' ? 'ACTOR_DIED' : 'ACTOR_UNAVAILABLE'
       const reason = `${info?.death?.reason ?? 'unknown'}${info?.death?.exit ? ` (pid=${info.death.exit.pid})` : ''}`
       return makeError(code, { name: info?.className ?? failure.name, actorId: failure.actorId, reason })

@@ -152,6 +152,8 @@ export interface ActorInfo {
     readonly reason: string
     readonly exit: ExitInfo | null
     readonly creationError: Uint8Array | null
+    /** No node could ever hold it. */
+    readonly isInfeasible?: boolean
   } | null
   readonly numRestarts: number
 }
