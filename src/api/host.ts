@@ -57,10 +57,7 @@ function makeRef(id: ObjectId, runtime: CoreRuntime): ObjectRef {
 }
 
 function hold(id: ObjectId, runtime: CoreRuntime): void {
-  const { table, effects } = runtime.core
-  const isKnown = table.owned.has(id) || table.borrowed.has(id)
-  table.hold(id)
-  if (!isKnown) table.borrow(id, effects)
+  runtime.core.table.adopt(id, runtime.core.effects)
 }
 
 function adoptHandle(actorId: string, handleId: ObjectId, data: HandleData, runtime: CoreRuntime): object {

@@ -89,6 +89,17 @@ export class ReferenceTable {
     else this.borrowed.set(id, { holds: 1, granted: 0, location: null, isResolving: false })
   }
 
+  /** A hold on an id found in a value: a borrowed one that is new here is asked for. */
+  adopt(id: ObjectId, effects: Effects): void {
+    const known = this.owned.get(id) ?? this.borrowed.get(id)
+    if (known) {
+      known.holds++
+      return
+    }
+    this.hold(id)
+    this.borrow(id, effects)
+  }
+
   release(id: ObjectId, effects: Effects): void {
     const owned = this.owned.get(id)
     if (owned) {

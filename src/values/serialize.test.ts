@@ -91,6 +91,15 @@ test('[OBJ-03] 10,000 references are found and made anew', () => {
   expect(trip(refs)).toEqual(refs)
 })
 
+test('[OBJ-03] lists of references keep their identity, inside whatever holds them', () => {
+  const list = Array.from({ length: 8 }, (_, i) => new Ref(i + 2 ** 40))
+  const back = trip({ list, again: list, mixed: [list[0], 1, list[1]], map: new Map([[list[0], list]]) })
+  expect(back.list).toEqual(list)
+  expect(back.again).toBe(back.list)
+  expect(back.mixed).toEqual([list[0], 1, list[1]])
+  expect([...back.map.values()][0]).toBe(back.list)
+})
+
 test('what cannot travel is refused with its path', () => {
   const value = { config: { list: [1, Promise.resolve(1)] } }
   expect(() => serialize(value, host)).toThrow(UnserializableValueError)

@@ -16,7 +16,7 @@
 import { addExtension, Packr, Unpackr } from 'msgpackr'
 import type { ObjectId } from '../ids/ids.ts'
 import type { SerializedValue, ValueHost } from './contract.ts'
-import { isPlain, revive, rewrite, Special, type WalkState } from './walk.ts'
+import { isPlain, REF_BYTES, readRef, revive, rewrite, Special, type WalkState, writeRef } from './walk.ts'
 
 export const FORMAT = { undefined: 0, null: 1, true: 2, false: 3, int32: 4, float64: 5, latin1: 6, packed: 16 } as const
 const NO_REFS: readonly ObjectId[] = []
@@ -36,14 +36,13 @@ addExtension({
   Class: RefMark,
   type: 2,
   pack(mark: RefMark) {
-    const bytes = Buffer.allocUnsafe(8)
-    bytes.writeUInt32BE(Math.floor(mark.id / 0x1_0000_0000), 0)
-    bytes.writeUInt32BE(mark.id >>> 0, 4)
+    const bytes = Buffer.allocUnsafe(REF_BYTES)
+    writeRef(bytes, 0, mark.id)
     return bytes
   },
   unpack(bytes: Uint8Array) {
-    const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    const id = view.readUInt32BE(0) * 0x1_0000_0000 + view.readUInt32BE(4)
+    if (bytes.byteLength !== REF_BYTES) throw new TypeError('a reference of the wrong length')
+    const id = readRef(bytes, 0)
     return currentHost === undefined ? new RefMark(id) : currentHost.makeRef(id)
   },
 } as unknown as Parameters<typeof addExtension>[0])
