@@ -74,10 +74,10 @@ function onMessage(message: FromNode): void {
       exit(message.detail)
       return
     case 'actor.start':
-      void executor?.becomeActor(message.spec, message.incarnation)
+      void executor?.actors.become(message.spec, message.incarnation)
       return
     case 'actor.finish':
-      executor?.finishActor()
+      executor?.actors.finish()
       return
     default:
       runtime?.onMessage(message)
@@ -127,7 +127,7 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 
 function nameOfSpeaker(): string {
-  const actor = executor?.actor
-  if (actor) return actor.spec.className
+  const actor = executor?.actors.spec
+  if (actor) return actor.className
   return currentTask()?.name ?? announced
 }

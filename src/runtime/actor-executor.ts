@@ -1,0 +1,155 @@
+// Runs the calls of the one actor that this worker has become.
+//
+// Invariants:
+//   X3. Calls start in the order of arrival within their concurrency group, at most `limit` at once.
+//   X5. `finish` lets what has arrived run to its end, then ends the process.
+
+import { makeError } from '../errors/index.ts'
+import type { ActorSpec } from '../wire/messages.ts'
+import { STATUS } from '../wire/task-frames.ts'
+import type { CoreRuntime } from './core-runtime.ts'
+import type { AnyFunction, FunctionSource, Job, JobRunner, Outcome } from './job-runner.ts'
+import { runConcurrently, setSerialTask, type TaskContext } from './task-context.ts'
+
+interface Group {
+  readonly limit: number
+  running: number
+  readonly queue: Job[]
+}
+
+interface ActorState {
+  readonly spec: ActorSpec
+  readonly instance: Record<string, unknown>
+  readonly groups: Map<string, Group>
+  readonly isConcurrent: boolean
+  isFinishing: boolean
+}
+
+export class ActorExecutor {
+  readonly #runtime: CoreRuntime
+  readonly #functions: FunctionSource
+  readonly #runner: JobRunner
+  readonly #exit: (detail: string) => void
+  #actor: ActorState | null = null
+
+  constructor(parts: {
+    runtime: CoreRuntime
+    functions: FunctionSource
+    runner: JobRunner
+    exit: (detail: string) => void
+  }) {
+    this.#runtime = parts.runtime
+    this.#functions = parts.functions
+    this.#runner = parts.runner
+    this.#exit = parts.exit
+  }
+
+  get spec(): ActorSpec | null {
+    return this.#actor?.spec ?? null
+  }
+
+  async become(spec: ActorSpec, incarnation: number): Promise<void> {
+    const { link } = this.#runtime
+    const context: TaskContext = {
+      taskId: spec.handleId,
+      name: `${spec.className}.constructor`,
+      actorId: spec.actorId,
+      attempt: incarnation,
+      controller: new AbortController(),
+    }
+    try {
+      setSerialTask(context)
+      const type = (await this.#functions.load(spec.definition)) as unknown as new (...args: unknown[]) => object
+      const args = await this.#runner.arguments(Buffer.from(spec.args))
+      const instance = new type(...args) as Record<string, unknown>
+      const { options } = spec
+      const groups = new Map<string, Group>()
+      groups.set('', { limit: options.maxConcurrency, running: 0, queue: [] })
+      for (const [name, limit] of Object.entries(options.concurrencyGroups))
+        groups.set(name, { limit, running: 0, queue: [] })
+      const isConcurrent = options.maxConcurrency > 1 || groups.size > 1
+      this.#actor = { spec, instance, groups, isConcurrent, isFinishing: false }
+      setSerialTask(isConcurrent ? { ...context, name: spec.className } : null)
+      link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error: null })
+    } catch (error) {
+      const bytes = this.#runtime.encodeTaskError(error, `${spec.className}.constructor`)
+      link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error: bytes })
+    }
+  }
+
+  finish(): void {
+    if (!this.#actor) return
+    this.#actor.isFinishing = true
+    this.#endIfFinished()
+  }
+
+  #endIfFinished(): void {
+    const actor = this.#actor
+    if (!actor?.isFinishing) return
+    for (const group of actor.groups.values()) if (group.running > 0 || group.queue.length > 0) return
+    this.#runner.flushAll()
+    this.#exit('all handles to it went out of scope')
+  }
+
+  enqueue(job: Job): void {
+    const actor = this.#actor
+    if (!actor) {
+      this.#runner.replyError(job, makeError('SYSTEM', { message: 'a call reached a worker that is no actor' }), 0)
+      return
+    }
+    const name = job.extras.group ?? actor.spec.options.methods[job.key]?.concurrencyGroup ?? ''
+    const group = actor.groups.get(name)
+    if (!group) {
+      const known = [...actor.groups.keys()].filter(Boolean).join(', ') || 'none'
+      const message = `the actor class ${actor.spec.className} has no concurrency group '${name}'`
+      this.#runner.replyError(job, makeError('INVALID_ARGUMENT', { message, hint: `Its groups are: ${known}.` }), 0)
+      return
+    }
+    if (group.running >= group.limit) {
+      this.#runner.track(job)
+      group.queue.push(job)
+    } else this.#runCall(actor, group, job)
+  }
+
+  #runCall(actor: ActorState, group: Group, job: Job): void {
+    group.running++
+    this.#runner.track(job)
+    const began = performance.now()
+    const outcome = this.#startCall(actor, job)
+    if (!(outcome instanceof Promise)) {
+      this.#runner.answer(job, outcome, Math.round((performance.now() - began) * 1000))
+      this.#callDone(actor, group)
+      return
+    }
+    outcome.then((settled) => {
+      this.#runner.answer(job, settled, Math.round((performance.now() - began) * 1000))
+      this.#callDone(actor, group)
+      this.#runtime.perform()
+    })
+  }
+
+  #startCall(actor: ActorState, job: Job): Outcome | Promise<Outcome> {
+    if (job.isCancelled) return { status: STATUS.cancelled, value: undefined }
+    const method = actor.instance[job.key]
+    if (typeof method !== 'function') {
+      const methods = Object.keys(actor.spec.options.methods).join(', ')
+      const params = { className: actor.spec.className, method: job.key, methods }
+      return { status: STATUS.error, value: makeError('ACTOR_METHOD_MISSING', params) }
+    }
+    const context = this.#runner.context(job, actor.spec)
+    if (actor.isConcurrent)
+      return runConcurrently(context, () => this.#runner.call(job, method as AnyFunction, actor.instance))
+    setSerialTask(context)
+    return this.#runner.call(job, method as AnyFunction, actor.instance)
+  }
+
+  #callDone(actor: ActorState, group: Group): void {
+    group.running--
+    while (group.running < group.limit) {
+      const next = group.queue.shift()
+      if (!next) break
+      this.#runCall(actor, group, next)
+    }
+    if (actor.isFinishing) this.#endIfFinished()
+  }
+}

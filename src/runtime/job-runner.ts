@@ -1,0 +1,342 @@
+// Runs one job: reads its arguments, calls user code, and writes the answer. What runs when is decided by the executors of tasks
+// and of actors.
+//
+//   J1. Every job is answered once: a value, an error, a status; a stream by its items first.
+//   J2. What user code throws, or returns and cannot be serialized, becomes the answer. Nothing of it leaves here as an exception.
+
+import { makeError } from '../errors/index.ts'
+import { makeObjectId, type ObjectId } from '../ids/ids.ts'
+import { encodeSmall } from '../values/index.ts'
+import type { ActorSpec } from '../wire/messages.ts'
+import {
+  beginInline,
+  beginItem,
+  beginReply,
+  endFrame,
+  endInline,
+  endReply,
+  type PushExtras,
+  STATUS,
+  STREAMING,
+  ValueReader,
+  writeErrorBody,
+  writeInline,
+  writeStored,
+} from '../wire/task-frames.ts'
+import type { CoreRuntime } from './core-runtime.ts'
+import { INLINE_BYTES_MAX, Later } from './core-runtime.ts'
+import type { TaskContext } from './task-context.ts'
+import type { TaskPeer } from './task-peer.ts'
+
+export type AnyFunction = (...args: unknown[]) => unknown
+
+export interface FunctionSource {
+  /** Loads a definition by its key, e.g. `fn:<hash>`. */
+  load(key: string): Promise<AnyFunction>
+}
+
+/** One push of an owner. */
+export interface Job {
+  readonly peer: TaskPeer
+  readonly sequence: number
+  readonly key: string
+  readonly isMethod: boolean
+  readonly numReturns: number
+  readonly args: Buffer
+  readonly refs: readonly ObjectId[]
+  readonly extras: PushExtras
+  controller: AbortController | null
+  isCancelled: boolean
+  consumed: number
+  onConsumed: (() => void) | null
+}
+
+export interface Outcome {
+  readonly status: number
+  readonly value: unknown
+}
+
+const NO_IDS: readonly ObjectId[] = []
+const CANCEL_SETTLE_MS = 50
+
+export class JobRunner {
+  readonly #runtime: CoreRuntime
+  readonly #jobs = new Map<TaskPeer, Map<number, Job>>()
+  readonly #onWentOn: (job: Job) => void
+
+  /** `onWentOn`: a job was answered as cancelled although its code had not ended. */
+  constructor(runtime: CoreRuntime, onWentOn: (job: Job) => void) {
+    this.#runtime = runtime
+    this.#onWentOn = onWentOn
+  }
+
+  find(peer: TaskPeer, sequence: number): Job | undefined {
+    return this.#jobs.get(peer)?.get(sequence)
+  }
+
+  flushAll(): void {
+    for (const peer of this.#jobs.keys()) peer.flush()
+  }
+
+  /** An owner is gone: nobody waits for its jobs. */
+  onPeerClosed(peer: TaskPeer): void {
+    for (const job of this.#jobs.get(peer)?.values() ?? []) {
+      job.isCancelled = true
+      job.controller?.abort()
+      job.onConsumed?.()
+    }
+    this.#jobs.delete(peer)
+  }
+
+  context(job: Job, actor: ActorSpec | null): TaskContext {
+    let controller = job.controller
+    return {
+      taskId: makeObjectId(job.peer.tag, job.sequence),
+      name: job.extras.name ?? job.key,
+      actorId: actor?.actorId ?? null,
+      attempt: job.extras.attempt ?? 0,
+      get controller() {
+        controller ??= job.controller ??= new AbortController()
+        return controller
+      },
+    }
+  }
+
+  call(job: Job, fn: AnyFunction, self: unknown): Outcome | Promise<Outcome> {
+    try {
+      const args = this.arguments(job.args)
+      if (args instanceof Promise) return args.then((ready) => this.#invoke(job, fn, self, ready)).catch(failed)
+      return this.#invoke(job, fn, self, args)
+    } catch (error) {
+      return failed(error)
+    }
+  }
+
+  #invoke(job: Job, fn: AnyFunction, self: unknown, args: unknown[]): Outcome | Promise<Outcome> {
+    try {
+      const result = fn.apply(self, args)
+      if (job.numReturns === STREAMING) return this.#stream(job, result)
+      if (isThenable(result)) {
+        return this.#orCancelled(job, Promise.resolve(result as PromiseLike<unknown>).then(succeeded, failed))
+      }
+      return { status: STATUS.ok, value: result }
+    } catch (error) {
+      return failed(error)
+    }
+  }
+
+  /** A cancelled task is answered when it ends, or shortly after its signal fired. */
+  #orCancelled(job: Job, outcome: Promise<Outcome>): Promise<Outcome> {
+    return new Promise((resolve) => {
+      outcome.then((settled) => resolve(job.isCancelled ? { status: STATUS.cancelled, value: undefined } : settled))
+      job.controller ??= new AbortController()
+      job.controller.signal.addEventListener('abort', () => {
+        setTimeout(() => {
+          resolve({ status: STATUS.cancelled, value: undefined })
+          this.#onWentOn(job)
+        }, CANCEL_SETTLE_MS).unref()
+      })
+    })
+  }
+
+  async #stream(job: Job, result: unknown): Promise<Outcome> {
+    try {
+      const source = (isThenable(result) ? await result : result) as AsyncIterable<unknown> & Iterable<unknown>
+      const open = source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator]
+      if (typeof open !== 'function') {
+        const message = `${job.extras.name ?? job.key} was called with numReturns: 'streaming' but returned no iterator`
+        return failed(makeError('INVALID_ARGUMENT', { message, hint: 'Make it a generator function.' }))
+      }
+      const iterator = open.call(source) as AsyncIterator<unknown>
+      for (let index = 0; !job.isCancelled; index++) {
+        const step = await iterator.next()
+        if (step.done) return { status: STATUS.ok, value: [] }
+        this.#sendItem(job, index, step.value)
+        await this.#awaitConsumer(job, index + 1)
+      }
+      await iterator.return?.()
+      return { status: STATUS.cancelled, value: undefined }
+    } catch (error) {
+      return failed(error)
+    }
+  }
+
+  #sendItem(job: Job, index: number, value: unknown): void {
+    const { out } = job.peer
+    const serialized = this.#prepare(value, job.peer.tag)
+    const start = beginItem(out, job.sequence, index)
+    this.#writeValue(job.peer, value, serialized)
+    endFrame(out, start)
+    job.peer.flush()
+    this.#runtime.perform()
+  }
+
+  async #awaitConsumer(job: Job, sent: number): Promise<void> {
+    const ahead = job.extras.backpressure ?? 0
+    while (ahead > 0 && sent - job.consumed >= ahead && !job.isCancelled) {
+      await new Promise<void>((resolve) => {
+        job.onConsumed = resolve
+      })
+    }
+  }
+
+  arguments(blob: Buffer): unknown[] | Promise<unknown[]> {
+    const reader = new ValueReader(blob, 0)
+    const count = reader.u16()
+    const args = new Array<unknown>(count)
+    let later = false
+    for (let i = 0; i < count; i++) {
+      reader.next()
+      const value = this.#argument(reader)
+      if (value instanceof Later) later = true
+      args[i] = value
+    }
+    return later ? Promise.all(args.map((arg) => (arg instanceof Later ? arg.promise : arg))) : args
+  }
+
+  #argument(reader: ValueReader): unknown {
+    if (reader.isStored) return this.#runtime.readStored(reader.storageId, reader.size)
+    return this.#runtime.decodeValue(reader.buffer.subarray(reader.start, reader.end))
+  }
+
+  // Answers
+
+  answer(job: Job, outcome: Outcome, micros: number): void {
+    if (outcome.status === STATUS.error) this.replyError(job, outcome.value, micros)
+    else if (outcome.status === STATUS.cancelled) this.replyStatus(job, STATUS.cancelled)
+    else if (job.numReturns === 1) this.#replyOne(job, outcome.value, micros)
+    else this.#replyMany(job, outcome.value, micros)
+  }
+
+  #replyOne(job: Job, value: unknown, micros: number): void {
+    const { peer } = job
+    let prepared: Prepared | null
+    try {
+      prepared = this.#prepare(value, peer.tag)
+    } catch (error) {
+      this.replyError(job, error, micros)
+      return
+    }
+    const { out } = peer
+    const start = beginReply(out, job.sequence, STATUS.ok, micros)
+    out.u16(1)
+    this.#writeValue(peer, value, prepared)
+    endReply(out, start, this.#finish(job))
+    peer.schedule()
+  }
+
+  #replyMany(job: Job, value: unknown, micros: number): void {
+    const isStream = job.numReturns === STREAMING
+    const count = isStream ? 0 : job.numReturns
+    const values = isStream || count === 0 ? [] : toArray(value)
+    if (!values || values.length !== count) {
+      const got = values ? `${values.length} values` : typeof value
+      const message = `${job.extras.name ?? job.key} should return an array of ${count} values (numReturns), but returned ${got}`
+      this.replyError(
+        job,
+        makeError('INVALID_ARGUMENT', { message, hint: 'Return as many values as numReturns says.' }),
+        micros,
+      )
+      return
+    }
+    let prepared: (Prepared | null)[]
+    try {
+      prepared = values.map((one) => this.#prepare(one, job.peer.tag))
+    } catch (error) {
+      this.replyError(job, error, micros)
+      return
+    }
+    const { out } = job.peer
+    const start = beginReply(out, job.sequence, STATUS.ok, micros)
+    out.u16(count)
+    for (let i = 0; i < count; i++) this.#writeValue(job.peer, values[i], prepared[i] as Prepared | null)
+    endReply(out, start, this.#finish(job))
+    job.peer.schedule()
+  }
+
+  replyError(job: Job, error: unknown, micros: number): void {
+    const bytes = this.#runtime.encodeTaskError(error, job.extras.name ?? job.key)
+    const { out } = job.peer
+    const start = beginReply(out, job.sequence, STATUS.error, micros)
+    writeErrorBody(out, bytes)
+    endReply(out, start, this.#finish(job))
+    job.peer.schedule()
+  }
+
+  replyStatus(job: Job, status: number): void {
+    const start = beginReply(job.peer.out, job.sequence, status, 0)
+    endReply(job.peer.out, start, this.#finish(job))
+    job.peer.schedule()
+  }
+
+  /** The job is over: which of its nested references does this process keep? Those are granted to us by the owner. */
+  #finish(job: Job): readonly ObjectId[] {
+    this.#jobs.get(job.peer)?.delete(job.sequence)
+    if (job.refs.length === 0) return NO_IDS
+    const { table, effects } = this.#runtime.core
+    const kept: ObjectId[] = []
+    for (const ref of job.refs) {
+      const borrowed = table.borrowed.get(ref)
+      if (borrowed && borrowed.holds > 1) {
+        kept.push(ref)
+        table.granted(ref, 1, effects)
+      }
+      table.release(ref, effects)
+    }
+    return kept
+  }
+
+  /** null: small enough to be written in place. */
+  #prepare(value: unknown, owner: number): Prepared | null {
+    if (encodeSmall(value, probe, 0) >= 0) return null
+    const runtime = this.#runtime
+    const serialized = runtime.serialize(value)
+    const storageId =
+      serialized.byteLength > INLINE_BYTES_MAX ? makeObjectId(runtime.core.tag, runtime.core.sequences(1)) : 0
+    const location = runtime.write(serialized, storageId, owner)
+    for (const ref of serialized.refs) runtime.core.table.grant(ref, owner, runtime.core.effects)
+    return location
+  }
+
+  #writeValue(peer: TaskPeer, value: unknown, prepared: Prepared | null): void {
+    const { out } = peer
+    if (prepared === null) {
+      out.reserve(300)
+      const at = beginInline(out)
+      out.offset = encodeSmall(value, out.buffer, out.offset)
+      endInline(out, at)
+    } else if (prepared.kind === 'inline') writeInline(out, prepared.bytes, prepared.refs)
+    else writeStored(out, prepared.storageId, prepared.size, prepared.refs)
+  }
+
+  track(job: Job): void {
+    let jobs = this.#jobs.get(job.peer)
+    if (!jobs) {
+      jobs = new Map()
+      this.#jobs.set(job.peer, jobs)
+    }
+    jobs.set(job.sequence, job)
+  }
+}
+
+type Prepared = ReturnType<CoreRuntime['write']>
+
+const probe = Buffer.allocUnsafeSlow(264)
+
+function succeeded(value: unknown): Outcome {
+  return { status: STATUS.ok, value }
+}
+
+function failed(error: unknown): Outcome {
+  return { status: STATUS.error, value: error }
+}
+
+function isThenable(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
+}
+
+function toArray(value: unknown): readonly unknown[] | null {
+  if (Array.isArray(value)) return value
+  const isIterable = typeof value === 'object' && value !== null && Symbol.iterator in value
+  return isIterable ? [...(value as Iterable<unknown>)] : null
+}
