@@ -1,7 +1,8 @@
 // Bundles src/ into dist/: one ESM build with shared chunks, so that workers and the programs they import see one copy of everything.
 
 import fs from 'node:fs'
-import { build } from 'esbuild'
+import path from 'node:path'
+import { build, type Plugin } from 'esbuild'
 
 const entries: Record<string, string> = {
   index: 'src/index.ts',
@@ -11,6 +12,24 @@ const entries: Record<string, string> = {
   'bench-rows': 'bench/rows.ts',
 }
 for (const [name, file] of Object.entries(entries)) if (!fs.existsSync(file)) delete entries[name]
+
+/** Every worker pays for what it loads: 0.15 s of a core before these two, 0.08 s with them, 0.06 s for a bare node. */
+const startup: Plugin = {
+  name: 'startup',
+  setup(plugin) {
+    const replaced: Readonly<Record<string, string>> = {
+      msgpackr: 'scripts/bundled/msgpackr.js',
+      acorn: 'scripts/bundled/acorn.js',
+      'node:crypto': 'scripts/bundled/builtins.js',
+      'node:inspector': 'scripts/bundled/builtins.js',
+      'msgpackr-pure': 'node_modules/msgpackr/index.js',
+      'msgpackr-unpack': 'node_modules/msgpackr/unpack.js',
+    }
+    plugin.onResolve({ filter: /^(acorn|msgpackr(-pure|-unpack)?|node:(crypto|inspector))$/ }, ({ path: name }) => ({
+      path: path.resolve(replaced[name] as string),
+    }))
+  },
+}
 
 fs.rmSync('dist', { recursive: true, force: true })
 await build({
@@ -24,6 +43,9 @@ await build({
   sourcemap: true,
   keepNames: true,
   packages: 'external',
+  plugins: [startup],
   logLevel: 'warning',
+  logOverride: { 'import-is-undefined': 'error' },
 })
 fs.cpSync('packages/native/prebuilds', 'dist/prebuilds', { recursive: true })
+fs.cpSync('node_modules/msgpackr/LICENSE', 'dist/licenses/msgpackr.txt')

@@ -320,7 +320,7 @@ function workerExecArgv(): string[] {
     }
     kept.push(flag)
   }
-  return [...kept, '--no-warnings=ExperimentalWarning', '--enable-source-maps']
+  return [...kept, '--no-warnings=ExperimentalWarning']
 }
 
 function randomUuid(): string {
