@@ -189,6 +189,21 @@ test('[TASK-16] wait: at most numReturns, order kept, each seen once', async () 
   ray.cancel(late)
 })
 
+test('[TASK-16] a loop that polls, or only finds what is there, lets replies and timers in', async () => {
+  const refs = Array.from({ length: 20 }, (_, i) => add.remote(i, 1))
+  let open = refs
+  let polls = 0
+  while (open.length > 0 && polls++ < 1_000_000) [, open] = await ray.wait(open, { timeoutS: 0 })
+  expect(open).toEqual([])
+  const there = ray.put(1)
+  let isTimerHeard = false
+  setTimeout(() => {
+    isTimerHeard = true
+  }, 1)
+  for (let i = 0; i < 10_000_000 && !isTimerHeard; i++) await ray.get(there)
+  expect(isTimerHeard).toBe(true)
+})
+
 test('[TASK-17] infeasible work fails at once, with what was asked and what there is', async () => {
   const big = ray.remote(() => 1, { numCpus: 64 })
   const error = await ray.get(big.remote()).catch((caught: unknown) => caught)

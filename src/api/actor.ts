@@ -51,10 +51,8 @@ export interface HandleState {
 
 const METHOD = Symbol.for('ray-ts.method')
 const handles = new WeakMap<object, HandleState>()
-const registry = new FinalizationRegistry<{ runtime: CoreRuntime; id: ObjectId }>(({ runtime, id }) =>
-  runtime.release(id),
-)
-
+/** States of handles that were disposed of. */
+const released = new WeakSet<HandleState>()
 export function isClass(target: unknown): boolean {
   return typeof target === 'function' && /^class[\s{]/.test(Function.prototype.toString.call(target))
 }
@@ -178,7 +176,7 @@ export function makeHandle(state: HandleState): object {
     },
   })
   handles.set(handle, state)
-  registry.register(handle, { runtime: state.runtime, id: state.handleId }, handle)
+  state.runtime.handles.register(handle, state.handleId)
   return handle
 }
 
@@ -186,13 +184,15 @@ export function handleStateOf(handle: unknown): HandleState | undefined {
   return typeof handle === 'object' && handle !== null ? handles.get(handle) : undefined
 }
 
-/** `using handle = …`: lets go without waiting for the garbage collector. */
-function releaseHandle(state: HandleState): void {
-  state.runtime.release(state.handleId)
+function release(state: HandleState): void {
+  if (released.has(state)) return
+  released.add(state)
+  state.runtime.handles.release(state.handleId)
 }
 
 function getProperty(state: HandleState, cache: Map<string, unknown>, property: string | symbol): unknown {
-  if (property === Symbol.dispose) return () => releaseHandle(state)
+  // `using handle = …`: lets go without waiting for the garbage collector; once.
+  if (property === Symbol.dispose) return () => release(state)
   if (property === Symbol.for('nodejs.util.inspect.custom') || property === Symbol.toPrimitive) {
     return () => `Actor(${state.className}, ${state.actorId})`
   }
@@ -268,6 +268,7 @@ function call(state: HandleState, plan: CallPlan, args: readonly unknown[]): unk
     schedulingClass: null,
     actorId: state.actorId,
     target: null,
+    costMicros: 0,
     cancel: 'no',
     parent: currentTask()?.taskId ?? 0,
   }

@@ -1,6 +1,7 @@
 // `ray.get`, `ray.put`, `ray.wait`.
 
 import { makeError } from '../errors/index.ts'
+import type { ObjectId } from '../ids/ids.ts'
 import { idsOf, ObjectRef } from './object-ref.ts'
 import { parseOptions } from './options.ts'
 import { requireRuntime } from './state.ts'
@@ -64,7 +65,7 @@ export async function wait<T>(
   const { numReturns = 1, timeoutS = null } = parseOptions<WaitOptions>('ray.wait', options)
   if (!Array.isArray(refs)) throw makeError('NOT_A_REF', { verb: 'wait', got: `${typeof refs} (it takes a list)` })
   const ids = idsOf(refs, 'wait', runtime)
-  if (new Set(ids).size !== ids.length) {
+  if (hasDuplicates(ids)) {
     throw makeError('INVALID_ARGUMENT', {
       message: 'ray.wait got the same ObjectRef twice',
       hint: 'Pass each reference once.',
@@ -75,14 +76,33 @@ export async function wait<T>(
     throw makeError('INVALID_ARGUMENT', { message, hint: 'numReturns may be at most the length of the list.' })
   }
   const ready = await runtime.wait(ids, numReturns, timeoutS === null ? null : timeoutS * 1000, refs)
-  const done: ObjectRef<T>[] = []
-  const rest: ObjectRef<T>[] = []
+  return split(refs, ready)
+}
+
+/** Lists mostly come in the order of the calls: then ids ascend, and no set is needed. */
+function hasDuplicates(ids: readonly ObjectId[]): boolean {
+  for (let i = 1; i < ids.length; i++) {
+    if ((ids[i] as ObjectId) <= (ids[i - 1] as ObjectId)) return new Set(ids).size !== ids.length
+  }
+  return false
+}
+
+/** `at`: ascending indices of the first part. A drain loop calls this with one index and a long list: its rest is a copy. */
+function split<T>(refs: readonly T[], at: readonly number[]): [T[], T[]] {
+  if (at.length === 1) {
+    const index = at[0] as number
+    const rest = refs.slice(index === 0 ? 1 : 0)
+    if (index > 0) rest.splice(index, 1)
+    return [[refs[index] as T], rest]
+  }
+  const done: T[] = []
+  const rest: T[] = []
   let next = 0
   for (let i = 0; i < refs.length; i++) {
-    if (ready[next] === i) {
-      done.push(refs[i] as ObjectRef<T>)
+    if (at[next] === i) {
+      done.push(refs[i] as T)
       next++
-    } else rest.push(refs[i] as ObjectRef<T>)
+    } else rest.push(refs[i] as T)
   }
   return [done, rest]
 }

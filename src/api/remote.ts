@@ -231,6 +231,7 @@ function submit(plan: Plan, args: readonly unknown[], runtime: CoreRuntime): unk
     schedulingClass: plan.schedulingClass,
     actorId: null,
     target: null,
+    costMicros: 0,
     cancel: 'no',
     parent: currentTask()?.taskId ?? 0,
   }

@@ -45,6 +45,8 @@ export interface Task {
   readonly schedulingClass: SchedulingClass | null // null: an actor's call
   readonly actorId: ActorId | null
   target: Target | null
+  /** Estimated when it was pushed. */
+  costMicros: number
   cancel: 'no' | 'requested' | 'forced'
   /** The task in whose run this one was submitted, for recursive cancel; 0: none. */
   readonly parent: ObjectId

@@ -3,7 +3,6 @@
 // Invariants:
 //   C1. Every entry from the world ends with `perform`: no effect waits for the next one.
 //   C2. A promise given to a user settles: by its value, its error, its time-out, or the node's end.
-//   C4. What is waited for is not freed meanwhile, even when the program holds its reference nowhere else.
 //   C3. Values are serialized when they are handed over, and deserialized for each reader: nobody shares mutable state by accident.
 
 import { CoreWorker } from '../core-worker/core-worker.ts'
@@ -35,9 +34,11 @@ import { packData } from '../wire/codec.ts'
 import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, SpillLocation, WorkerAddress } from '../wire/messages.ts'
 import { FRAME, STATUS, ValueReader, writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
 import { errorFor } from './failures.ts'
+import { Handles } from './handles.ts'
 import type { NodeLink } from './node-link.ts'
 import type { SegmentStore } from './shm/segment-store.ts'
 import { TaskPeer } from './task-peer.ts'
+import { Later, PENDING, Waiting } from './waiting.ts'
 
 /** Ray's max_direct_call_object_size: larger values go to the store. */
 export const INLINE_BYTES_MAX = 100 * 1024
@@ -53,13 +54,6 @@ export interface Identity {
   readonly isDriver: boolean
 }
 
-interface Waiter {
-  onReady(id: ObjectId): void
-  /** References waited for stay reachable: else the collector would free what is waited for (C4). */
-  readonly keep: unknown
-}
-
-const PENDING = Symbol('pending')
 const scratch = Buffer.allocUnsafeSlow(512)
 
 export class CoreRuntime {
@@ -68,12 +62,20 @@ export class CoreRuntime {
   readonly link: NodeLink
   readonly store: SegmentStore
   readonly host: ValueHost
+  readonly waiting: Waiting = new Waiting(this)
+  readonly handles: Handles = new Handles(
+    (id) => {
+      if (!this.isClosed) this.core.release(id)
+    },
+    () => {
+      if (!this.isClosed) this.perform()
+    },
+  )
   /** Told when a wait begins and ends, so that a worker can lend its CPU meanwhile. */
   onBlocked: (() => void) | null = null
   onUnblocked: (() => void) | null = null
   onLogs: ((message: FromNode & { t: 'log.lines' }) => void) | null = null
   isClosed = false
-  readonly #waiters = new Map<ObjectId, Set<Waiter>>()
   readonly #streamWaiters = new Map<number, Set<() => void>>()
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
   readonly #peers = new Map<WorkerTag, TaskPeer>()
@@ -141,7 +143,7 @@ export class CoreRuntime {
   // Reading
 
   /** The value, PENDING, or throws the object's error. Stored values that moved are found asynchronously. */
-  #read(id: ObjectId): unknown {
+  read(id: ObjectId): unknown {
     const state = this.core.table.look(id, this.core.effects)
     switch (state.kind) {
       case 'pending':
@@ -261,117 +263,16 @@ export class CoreRuntime {
     return this.core.table.look(id, this.core.effects).kind !== 'pending'
   }
 
-  async get(ids: readonly ObjectId[], timeoutMs: number | null, keep: unknown): Promise<unknown[]> {
-    const values = new Array<unknown>(ids.length)
-    const missing: number[] = []
-    for (let i = 0; i < ids.length; i++) {
-      const value = this.#read(ids[i] as ObjectId)
-      if (value === PENDING) missing.push(i)
-      else values[i] = value
-    }
-    this.perform()
-    if (missing.length > 0) await this.#awaitAll(ids, missing, values, timeoutMs, keep)
-    for (let i = 0; i < values.length; i++)
-      if (values[i] instanceof Later) values[i] = await (values[i] as Later).promise
-    return values
+  get(ids: readonly ObjectId[], timeoutMs: number | null, keep: unknown): Promise<unknown[]> {
+    return this.waiting.get(ids, timeoutMs, keep)
   }
 
   getOne(id: ObjectId, timeoutMs: number | null, keep: unknown): Promise<unknown> {
-    let value: unknown
-    try {
-      value = this.#read(id)
-    } catch (error) {
-      return Promise.reject(error)
-    }
-    if (value === PENDING) return this.#awaitOne(id, timeoutMs, keep)
-    this.perform()
-    return value instanceof Later ? value.promise : Promise.resolve(value)
+    return this.waiting.getOne(id, timeoutMs, keep)
   }
 
-  #awaitOne(id: ObjectId, timeoutMs: number | null, keep: unknown): Promise<unknown> {
-    return this.#awaitAll([id], [0], [undefined], timeoutMs, keep).then((values) => {
-      const value = values[0]
-      return value instanceof Later ? value.promise : value
-    })
-  }
-
-  /** Fills `values`; rejects with the first error that comes. */
-  #awaitAll(
-    ids: readonly ObjectId[],
-    missing: readonly number[],
-    values: unknown[],
-    timeoutMs: number | null,
-    keep: unknown,
-  ): Promise<unknown[]> {
-    this.perform()
-    return new Promise((resolve, reject) => {
-      const positions = new Map<ObjectId, number[]>()
-      for (const i of missing) {
-        const id = ids[i] as ObjectId
-        const known = positions.get(id)
-        if (known) known.push(i)
-        else positions.set(id, [i])
-      }
-      let timer: NodeJS.Timeout | undefined
-      const finish = (settle: () => void): void => {
-        clearTimeout(timer)
-        for (const id of positions.keys()) this.#unwatch(id, waiter)
-        this.onUnblocked?.()
-        settle()
-      }
-      const waiter: Waiter = {
-        keep,
-        onReady: (id) => {
-          const at = positions.get(id)
-          if (!at) return
-          try {
-            for (const i of at) values[i] = this.#read(id)
-          } catch (error) {
-            finish(() => reject(error))
-            return
-          }
-          positions.delete(id)
-          if (positions.size === 0) finish(() => resolve(values))
-        },
-      }
-      this.onBlocked?.()
-      for (const id of positions.keys()) this.#watch(id, waiter)
-      if (timeoutMs !== null) {
-        timer = setTimeout(() => {
-          const params = { missing: positions.size, total: ids.length, timeoutS: timeoutMs / 1000 }
-          finish(() => reject(makeError('GET_TIMEOUT', params)))
-        }, timeoutMs)
-      }
-    })
-  }
-
-  /** Indices of at least `count` ready ids (or as many as were ready in time), in the order given. */
-  async wait(ids: readonly ObjectId[], count: number, timeoutMs: number | null, keep: unknown): Promise<number[]> {
-    let ready = this.#readyAmong(ids, count)
-    this.perform()
-    if (ready.length >= count || timeoutMs === 0) return ready
-    await new Promise<void>((resolve) => {
-      let open = count - ready.length
-      const done = new Set(ready.map((i) => ids[i] as ObjectId))
-      let timer: NodeJS.Timeout | undefined
-      const finish = (): void => {
-        clearTimeout(timer)
-        for (const id of ids) if (!done.has(id)) this.#unwatch(id, waiter)
-        this.onUnblocked?.()
-        resolve()
-      }
-      const waiter: Waiter = {
-        keep,
-        onReady: () => {
-          if (--open === 0) finish()
-        },
-      }
-      this.onBlocked?.()
-      for (const id of ids) if (!done.has(id)) this.#watch(id, waiter)
-      if (timeoutMs !== null) timer = setTimeout(finish, timeoutMs)
-    })
-    ready = this.#readyAmong(ids, count)
-    return ready
+  wait(ids: readonly ObjectId[], count: number, timeoutMs: number | null, keep: unknown): Promise<number[]> {
+    return this.waiting.wait(ids, count, timeoutMs, keep)
   }
 
   /** Resolves when all have values or errors. */
@@ -384,23 +285,6 @@ export class CoreRuntime {
     const death = { reason: 'an argument of its constructor failed', exit: null, creationError: error }
     this.core.onMessage(now(), { t: 'actor.state', info: { ...deadInfo(spec), death } })
     this.perform()
-  }
-
-  #readyAmong(ids: readonly ObjectId[], count: number): number[] {
-    const ready: number[] = []
-    for (let i = 0; i < ids.length && ready.length < count; i++) if (this.isReady(ids[i] as ObjectId)) ready.push(i)
-    return ready
-  }
-
-  #watch(id: ObjectId, waiter: Waiter): void {
-    const waiters = this.#waiters.get(id)
-    if (waiters) waiters.add(waiter)
-    else this.#waiters.set(id, new Set([waiter]))
-  }
-
-  #unwatch(id: ObjectId, waiter: Waiter): void {
-    const waiters = this.#waiters.get(id)
-    if (waiters?.delete(waiter) && waiters.size === 0) this.#waiters.delete(id)
   }
 
   // Generators
@@ -486,7 +370,7 @@ export class CoreRuntime {
     this.perform()
     for (const waiting of this.#locating.values()) for (const resolve of waiting) resolve(null)
     const bytes = this.encodeCodedError(makeError('NODE_DIED', { detail }))
-    for (const id of [...this.#waiters.keys()]) {
+    for (const id of this.waiting.ids()) {
       if (this.core.table.isOwned(id)) this.core.failObject(now(), id, bytes)
       else this.core.failBorrowed(now(), id, bytes)
     }
@@ -533,10 +417,7 @@ export class CoreRuntime {
   #performOne(effect: CoreOutput): void {
     switch (effect.t) {
       case 'ready': {
-        const waiters = this.#waiters.get(effect.id)
-        if (!waiters) return
-        this.#waiters.delete(effect.id)
-        for (const waiter of waiters) waiter.onReady(effect.id)
+        this.waiting.ready(effect.id)
         return
       }
       case 'push':
@@ -739,15 +620,6 @@ export class CoreRuntime {
 
   #borrowed(reader: ValueReader, borrower: WorkerTag): void {
     for (const id of reader.ids()) this.core.table.grant(id, borrower, this.core.effects)
-  }
-}
-
-/** A value that is not there yet although its object is ready. */
-export class Later {
-  readonly promise: Promise<unknown>
-  constructor(promise: Promise<unknown>) {
-    this.promise = promise
-    promise.catch(() => {}) // Whoever awaits it sees the error; nobody may.
   }
 }
 

@@ -24,9 +24,10 @@ import {
   writeStored,
 } from '../wire/task-frames.ts'
 import type { CoreRuntime } from './core-runtime.ts'
-import { INLINE_BYTES_MAX, Later } from './core-runtime.ts'
+import { INLINE_BYTES_MAX } from './core-runtime.ts'
 import type { TaskContext } from './task-context.ts'
 import type { TaskPeer } from './task-peer.ts'
+import { Later } from './waiting.ts'
 
 export type AnyFunction = (...args: unknown[]) => unknown
 

@@ -1,0 +1,314 @@
+// What this process's program waits for: `get`, `wait`, and the readiness of objects.
+//
+//     get(ids) ──all there?──► values                 ready(id) ──► entry ──► its waiter takes the value
+//         └── entries by id ─────────────────────────────┘
+//
+// Invariants:
+//   A1. A wait ends once: with what it waited for, the first error, its time-out, or the node's end (as errors of its objects).
+//   A2. What is waited for is not freed meanwhile, even when the program holds its reference nowhere else (`keep`).
+//   A3. Calls that find everything there do not hold up the world for ever: now and then one takes a turn of the event loop, so
+//       that replies, timers and finalizers get theirs, also in a loop that polls.
+
+import { makeError } from '../errors/index.ts'
+import type { ObjectId } from '../ids/ids.ts'
+
+export const PENDING = Symbol('pending')
+
+/** What a wait needs of the runtime. */
+export interface WaitHost {
+  /** The value, `PENDING`, a `Later`, or throws the object's error. */
+  read(id: ObjectId): unknown
+  isReady(id: ObjectId): boolean
+  /** Performs what looking at objects made the machine want. */
+  perform(): void
+  onBlocked: (() => void) | null
+  onUnblocked: (() => void) | null
+}
+
+/** A value that is not there yet although its object is ready. */
+export class Later {
+  readonly promise: Promise<unknown>
+  constructor(promise: Promise<unknown>) {
+    this.promise = promise
+    promise.catch(() => {}) // Whoever awaits it sees the error; nobody may.
+  }
+}
+
+/** One waiter's interest in one object; those of the same object are chained. A class: half a million a second are made. */
+class Entry {
+  readonly waiter: Waiter
+  readonly index: number
+  next: Entry | null
+  constructor(waiter: Waiter, index: number, next: Entry | null) {
+    this.waiter = waiter
+    this.index = index
+    this.next = next
+  }
+}
+
+interface Waiter {
+  onReady(id: ObjectId, index: number): void
+}
+
+/** So many calls that found everything there, then a turn of the event loop (A3). */
+const TURN_AFTER = 512
+
+export class Waiting {
+  readonly #host: WaitHost
+  readonly #entries = new Map<ObjectId, Entry>()
+  #unturned = 0
+
+  constructor(host: WaitHost) {
+    this.#host = host
+  }
+
+  /** Ids that somebody waits for. */
+  ids(): ObjectId[] {
+    return [...this.#entries.keys()]
+  }
+
+  ready(id: ObjectId): void {
+    let entry = this.#entries.get(id) ?? null
+    if (entry === null) return
+    this.#entries.delete(id)
+    for (; entry !== null; entry = entry.next) entry.waiter.onReady(id, entry.index)
+  }
+
+  getOne(id: ObjectId, timeoutMs: number | null, keep: unknown): Promise<unknown> {
+    let value: unknown
+    try {
+      value = this.#host.read(id)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    this.#host.perform()
+    if (value === PENDING) return new GetOne(this, this.#host, id, timeoutMs, keep).promise
+    if (value instanceof Later) return value.promise
+    return this.#mayTurn() ? turn().then(() => value) : Promise.resolve(value)
+  }
+
+  async get(ids: readonly ObjectId[], timeoutMs: number | null, keep: unknown): Promise<unknown[]> {
+    const values = new Array<unknown>(ids.length)
+    let missing: number[] | null = null
+    for (let i = 0; i < ids.length; i++) {
+      const value = this.#host.read(ids[i] as ObjectId)
+      if (value === PENDING) (missing ??= []).push(i)
+      else values[i] = value
+    }
+    this.#host.perform()
+    if (missing) await new GetAll(this, this.#host, { ids, missing, values, timeoutMs, keep }).promise
+    else if (this.#mayTurn()) await turn()
+    for (let i = 0; i < values.length; i++)
+      if (values[i] instanceof Later) values[i] = await (values[i] as Later).promise
+    return values
+  }
+
+  /** Indices of at least `count` ready ids (or as many as were ready in time), in the order given. */
+  async wait(ids: readonly ObjectId[], count: number, timeoutMs: number | null, keep: unknown): Promise<number[]> {
+    let ready = this.#readyAmong(ids, count)
+    this.#host.perform()
+    if (ready.length >= count) {
+      if (this.#mayTurn()) await turn()
+      return ready
+    }
+    if (timeoutMs === 0) await turn()
+    else await new WaitSome(this, this.#host, { ids, ready, count, timeoutMs, keep }).promise
+    ready = this.#readyAmong(ids, count)
+    return ready
+  }
+
+  watch(id: ObjectId, waiter: Waiter, index: number): void {
+    const entries = this.#entries
+    entries.set(id, new Entry(waiter, index, entries.get(id) ?? null))
+  }
+
+  /** Takes out what is left of a waiter's entries. */
+  unwatch(id: ObjectId, waiter: Waiter): void {
+    let kept: Entry | null = null
+    let isChanged = false
+    for (let entry = this.#entries.get(id) ?? null; entry !== null; entry = entry.next) {
+      if (entry.waiter === waiter) isChanged = true
+      else kept = new Entry(entry.waiter, entry.index, kept)
+    }
+    if (!isChanged) return
+    if (kept) this.#entries.set(id, kept)
+    else this.#entries.delete(id)
+  }
+
+  #mayTurn(): boolean {
+    if (++this.#unturned < TURN_AFTER) return false
+    this.#unturned = 0
+    return true
+  }
+
+  #readyAmong(ids: readonly ObjectId[], count: number): number[] {
+    const ready: number[] = []
+    for (let i = 0; i < ids.length && ready.length < count; i++)
+      if (this.#host.isReady(ids[i] as ObjectId)) ready.push(i)
+    return ready
+  }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+function timedOut(missing: number, total: number, timeoutMs: number): Error {
+  return makeError('GET_TIMEOUT', { missing, total, timeoutS: timeoutMs / 1000 })
+}
+
+class GetOne implements Waiter {
+  readonly promise: Promise<unknown>
+  readonly keep: unknown // A2
+  readonly #host: WaitHost
+  #timer: NodeJS.Timeout | null = null
+  #resolve: (value: unknown) => void = () => {}
+  #reject: (error: unknown) => void = () => {}
+
+  constructor(waiting: Waiting, host: WaitHost, id: ObjectId, timeoutMs: number | null, keep: unknown) {
+    this.keep = keep
+    this.#host = host
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    host.onBlocked?.()
+    waiting.watch(id, this, 0)
+    if (timeoutMs === null) return
+    this.#timer = setTimeout(() => {
+      waiting.unwatch(id, this)
+      host.onUnblocked?.()
+      this.#reject(timedOut(1, 1, timeoutMs))
+    }, timeoutMs)
+  }
+
+  onReady(id: ObjectId): void {
+    if (this.#timer) clearTimeout(this.#timer)
+    this.#host.onUnblocked?.()
+    try {
+      const value = this.#host.read(id)
+      this.#resolve(value instanceof Later ? value.promise : value)
+    } catch (error) {
+      this.#reject(error)
+    }
+  }
+}
+
+interface GetAllOptions {
+  readonly ids: readonly ObjectId[]
+  readonly missing: readonly number[]
+  readonly values: unknown[]
+  readonly timeoutMs: number | null
+  readonly keep: unknown
+}
+
+/** Fills `values`; rejects with the first error that comes. */
+class GetAll implements Waiter {
+  readonly promise: Promise<void>
+  readonly keep: unknown // A2
+  readonly #waiting: Waiting
+  readonly #host: WaitHost
+  readonly #options: GetAllOptions
+  #open: number
+  #timer: NodeJS.Timeout | null = null
+  #resolve: () => void = () => {}
+  #reject: (error: unknown) => void = () => {}
+
+  constructor(waiting: Waiting, host: WaitHost, options: GetAllOptions) {
+    const { ids, missing, timeoutMs } = options
+    this.keep = options.keep
+    this.#waiting = waiting
+    this.#host = host
+    this.#options = options
+    this.#open = missing.length
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    host.onBlocked?.()
+    for (let i = 0; i < missing.length; i++) {
+      const index = missing[i] as number
+      waiting.watch(ids[index] as ObjectId, this, index)
+    }
+    if (timeoutMs !== null)
+      this.#timer = setTimeout(() => this.#fail(timedOut(this.#open, ids.length, timeoutMs)), timeoutMs)
+  }
+
+  onReady(id: ObjectId, index: number): void {
+    if (this.#open === 0) return // It failed already: another entry of the same chain.
+    try {
+      this.#options.values[index] = this.#host.read(id)
+    } catch (error) {
+      this.#fail(error)
+      return
+    }
+    if (--this.#open > 0) return
+    this.#end()
+    this.#resolve()
+  }
+
+  #fail(error: unknown): void {
+    this.#open = 0
+    const { ids, missing } = this.#options
+    for (const index of missing) this.#waiting.unwatch(ids[index] as ObjectId, this)
+    this.#end()
+    this.#reject(error)
+  }
+
+  #end(): void {
+    if (this.#timer) clearTimeout(this.#timer)
+    this.#host.onUnblocked?.()
+  }
+}
+
+interface WaitSomeOptions {
+  readonly ids: readonly ObjectId[]
+  /** Indices of those that were ready before. */
+  readonly ready: readonly number[]
+  readonly count: number
+  readonly timeoutMs: number | null
+  readonly keep: unknown
+}
+
+/** Resolves when `count` are ready, or the time is over. */
+class WaitSome implements Waiter {
+  readonly promise: Promise<void>
+  readonly keep: unknown // A2
+  readonly #waiting: Waiting
+  readonly #host: WaitHost
+  readonly #ids: readonly ObjectId[]
+  #open: number
+  #timer: NodeJS.Timeout | null = null
+  #resolve: () => void = () => {}
+
+  constructor(waiting: Waiting, host: WaitHost, options: WaitSomeOptions) {
+    const { ids, ready, count, timeoutMs } = options
+    this.keep = options.keep
+    this.#waiting = waiting
+    this.#host = host
+    this.#ids = ids
+    this.#open = count - ready.length
+    this.promise = new Promise((resolve) => {
+      this.#resolve = resolve
+    })
+    host.onBlocked?.()
+    let next = 0
+    for (let i = 0; i < ids.length; i++) {
+      if (ready[next] === i) next++
+      else waiting.watch(ids[i] as ObjectId, this, i)
+    }
+    if (timeoutMs !== null) this.#timer = setTimeout(() => this.#finish(), timeoutMs)
+  }
+
+  onReady(): void {
+    if (--this.#open === 0) this.#finish()
+  }
+
+  #finish(): void {
+    this.#open = 0
+    if (this.#timer) clearTimeout(this.#timer)
+    for (const id of this.#ids) this.#waiting.unwatch(id, this)
+    this.#host.onUnblocked?.()
+    this.#resolve()
+  }
+}
