@@ -254,9 +254,10 @@ export class CoreWorker {
     }
   }
 
-  /** The connection to a worker broke. The node tells why (`worker.died`); until then nothing is pushed there. */
+  /** The connection to a worker broke. The node tells why (`worker.died`), and sees to it that this comes. */
   onDisconnected(tag: WorkerTag): void {
     this.actors.onWorkerGone(tag)
+    this.#effects.push({ t: 'toNode', message: { t: 'worker.unreachable', tag } })
   }
 
   onTimer(now: Ms, key: string): void {
