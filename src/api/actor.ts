@@ -284,6 +284,8 @@ function call(state: HandleState, plan: CallPlan, args: readonly unknown[]): unk
     schedulingClass: null,
     actorId: state.actorId,
     target: null,
+    previous: null,
+    next: null,
     costMicros: 0,
     cancel: 'no',
     parent: currentTask()?.taskId ?? 0,

@@ -235,6 +235,8 @@ function submit(plan: Plan, args: readonly unknown[], runtime: CoreRuntime): unk
     schedulingClass: plan.schedulingClass,
     actorId: null,
     target: null,
+    previous: null,
+    next: null,
     costMicros: 0,
     cancel: 'no',
     parent: currentTask()?.taskId ?? 0,

@@ -9,6 +9,7 @@
 //   W3. A failure that a retry can cure costs a retry and nothing else; `-1` retries never run out.
 
 import { type ActorId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { DenseTable } from '../kernel/dense-table.ts'
 import { unreachable } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import type { ActorInfo, ActorSpec, ExitInfo, FromNode, ToNode } from '../wire/messages.ts'
@@ -41,7 +42,7 @@ export class CoreWorker {
   readonly #tasks: TaskSubmitter
   readonly #dependencies: Dependencies
   /** Every unresolved task of this owner, by sequence. */
-  readonly #open = new Map<number, Task>()
+  readonly #open = new DenseTable<Task>()
   readonly #created = new Map<ActorId, PendingActor>()
   #effects: CoreOutput[] = []
   #sequence = 0

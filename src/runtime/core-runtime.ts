@@ -62,7 +62,7 @@ export class CoreRuntime {
   readonly link: NodeLink
   readonly store: SegmentStore
   readonly host: ValueHost
-  readonly waiting: Waiting = new Waiting(this)
+  readonly waiting: Waiting
   readonly handles: Handles = new Handles(
     (id) => {
       if (!this.isClosed) this.core.release(id)
@@ -89,6 +89,7 @@ export class CoreRuntime {
     this.link = options.link
     this.store = options.store
     this.host = options.host
+    this.waiting = new Waiting(this, options.identity.tag)
     this.core = new CoreWorker(options.identity.tag, encodePrimitive, options.warnAt)
   }
 
