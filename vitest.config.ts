@@ -11,7 +11,6 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     globalSetup: 'test/global-setup.ts',
-    setupFiles: 'test/setup.ts',
     include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
     fileParallelism: false,
     server: { deps: { external: [/\/dist\//] } },

@@ -8,7 +8,8 @@
  * Invariants:
  *   H1. A reader's mapping is private and writable: its writes stay its own, the shared bytes stay as they were.
  *   H2. `readers` counts live reader mappings, over all processes. A segment is written anew only when it is zero.
- *   H3. Every mapping is unmapped once, by its finalizer.
+ *   H3. Every mapping is unmapped once, by its finalizer. What failed half-way is undone before the error is thrown, and not again.
+ *   H4. `mappings` counts what the kernel counts (a counted reader has two). Threads share it: it is atomic.
  *
  * Plain N-API (version 8): one binary serves every Node since 18.
  */
@@ -40,18 +41,19 @@ typedef struct {
   header_t *header; /* of a reader; NULL for a writer's mapping */
 } mapping_t;
 
-static int64_t live_mappings = 0;
+static int64_t mappings = 0;
 
 static void drop(mapping_t *mapping) {
   if (mapping->data != NULL) {
     munmap(mapping->data, mapping->bytes);
     mapping->data = NULL;
-    live_mappings--;
+    __atomic_sub_fetch(&mappings, 1, __ATOMIC_RELAXED);
   }
   if (mapping->header != NULL) {
     __atomic_sub_fetch(&mapping->header->readers, 1, __ATOMIC_SEQ_CST);
     munmap(mapping->header, HEADER_BYTES);
     mapping->header = NULL;
+    __atomic_sub_fetch(&mappings, 1, __ATOMIC_RELAXED);
   }
 }
 
@@ -84,7 +86,7 @@ static bool path_argument(napi_env env, napi_value value, char *path) {
 
 static napi_value to_buffer(napi_env env, mapping_t *mapping) {
   napi_value buffer;
-  live_mappings++;
+  __atomic_add_fetch(&mappings, mapping->header == NULL ? 1 : 2, __ATOMIC_RELAXED);
   if (napi_create_external_arraybuffer(env, mapping->data, mapping->bytes, finalize, mapping, &buffer) == napi_ok) return buffer;
   /* Some embedders forbid external buffers: say so. The finalizer does not run in this case. */
   drop(mapping);
@@ -95,41 +97,62 @@ static napi_value to_buffer(napi_env env, mapping_t *mapping) {
   return NULL;
 }
 
-/* openReader(path, bytes): ArrayBuffer | undefined when there is no such file */
+/*
+ * openReader(path, offset, bytes, counted): ArrayBuffer | undefined when there is no such file, or it is shorter
+ *
+ * The header page lies at `offset`, the value behind it. `counted` is for segments that may be written anew, false for files on disk.
+ */
 static napi_value open_reader(napi_env env, napi_callback_info info) {
-  size_t argc = 2;
-  napi_value argv[2], result;
+  size_t argc = 4;
+  napi_value argv[4], nothing;
   char path[PATH_BYTES_MAX];
-  int64_t bytes = 0;
+  int64_t offset = 0, bytes = 0;
+  bool is_counted = false;
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  napi_get_undefined(env, &nothing);
   if (!path_argument(env, argv[0], path)) return NULL;
-  napi_get_value_int64(env, argv[1], &bytes);
-  int fd = open(path, O_RDWR | O_CLOEXEC);
-  if (fd < 0) {
-    if (errno != ENOENT) return fail(env, "open");
-    napi_get_undefined(env, &result);
-    return result;
+  napi_get_value_int64(env, argv[1], &offset);
+  napi_get_value_int64(env, argv[2], &bytes);
+  napi_get_value_bool(env, argv[3], &is_counted);
+  if (bytes <= 0 || offset < 0 || offset % HEADER_BYTES != 0) {
+    napi_throw_range_error(env, NULL, "bytes must be positive, and offset a multiple of the page size");
+    return NULL;
   }
+  int fd = open(path, (is_counted ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+  if (fd < 0) return errno == ENOENT ? nothing : fail(env, "open");
   struct stat status;
   /* A file that is too short would turn reads into SIGBUS. */
-  if (fstat(fd, &status) != 0 || status.st_size < HEADER_BYTES + bytes) {
+  if (fstat(fd, &status) != 0 || status.st_size - HEADER_BYTES - offset < bytes) {
     close(fd);
-    napi_get_undefined(env, &result);
-    return result;
+    return nothing;
   }
-  header_t *header = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (header == MAP_FAILED) {
+  mapping_t *mapping = calloc(1, sizeof *mapping);
+  header_t *header = NULL;
+  if (mapping != NULL && is_counted) {
+    header = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+    if (header == MAP_FAILED) {
+      free(mapping);
+      mapping = NULL;
+    } else {
+      __atomic_add_fetch(&header->readers, 1, __ATOMIC_SEQ_CST);
+    }
+  }
+  if (mapping == NULL) {
+    int reason = errno;
     close(fd);
+    errno = reason;
     return fail(env, "mmap of the header");
   }
-  __atomic_add_fetch(&header->readers, 1, __ATOMIC_SEQ_CST);
-  void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, HEADER_BYTES);
+  void *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, offset + HEADER_BYTES);
+  int reason = errno;
   close(fd);
-  mapping_t *mapping = calloc(1, sizeof *mapping);
-  if (data == MAP_FAILED || mapping == NULL) {
-    __atomic_sub_fetch(&header->readers, 1, __ATOMIC_SEQ_CST);
-    munmap(header, HEADER_BYTES);
+  if (data == MAP_FAILED) {
+    if (header != NULL) {
+      __atomic_sub_fetch(&header->readers, 1, __ATOMIC_SEQ_CST);
+      munmap(header, HEADER_BYTES);
+    }
     free(mapping);
+    errno = reason;
     return fail(env, "mmap of the data");
   }
   mapping->data = data;
@@ -168,11 +191,11 @@ static napi_value open_writer(napi_env env, napi_callback_info info) {
   return to_buffer(env, mapping);
 }
 
-/* liveMappings(): how many this process holds (the kernel allows about 65,000) */
-static napi_value count_live(napi_env env, napi_callback_info info) {
+/* mappings(): how many this process holds by us (the kernel allows 65,530 in all) */
+static napi_value count_mappings(napi_env env, napi_callback_info info) {
   (void)info;
   napi_value result;
-  napi_create_int64(env, live_mappings, &result);
+  napi_create_int64(env, __atomic_load_n(&mappings, __ATOMIC_RELAXED), &result);
   return result;
 }
 
@@ -180,7 +203,7 @@ NAPI_MODULE_INIT() {
   napi_property_descriptor properties[] = {
       {"openReader", NULL, open_reader, NULL, NULL, NULL, napi_enumerable, NULL},
       {"openWriter", NULL, open_writer, NULL, NULL, NULL, napi_enumerable, NULL},
-      {"liveMappings", NULL, count_live, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"mappings", NULL, count_mappings, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   napi_define_properties(env, exports, sizeof properties / sizeof properties[0], properties);
   return exports;

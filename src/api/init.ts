@@ -15,11 +15,12 @@ import type { NodeConfig } from '../runtime/node-config.ts'
 import { NodeLink } from '../runtime/node-link.ts'
 import { NodeProcess } from '../runtime/node-process.ts'
 import { makeSession, randomHex, removeSession, type Session, sweepDeadSessions } from '../runtime/session.ts'
-import { SegmentStore } from '../runtime/shm/segment-store.ts'
+import type { StoreConfig } from '../runtime/shm/node-store.ts'
+import { SegmentStore, type StoreFolders } from '../runtime/shm/segment-store.ts'
 import { toResources } from '../scheduling/resources.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { makeValueHost } from './host.ts'
-import { type InitOptions, parseOptions, parseSystemConfig } from './options.ts'
+import { type InitOptions, parseOptions, parseSystemConfig, type SystemConfig } from './options.ts'
 import { currentRuntime, setAutoInit, setRuntime } from './state.ts'
 
 const MIN_STORE_BYTES = 75 * 1024 * 1024
@@ -102,15 +103,14 @@ function startLocal(options: InitOptions): Connection {
   const total = totalResources(options, cpus)
   const nodeId = randomHex(28)
   const namespace = options.namespace ?? randomUuid()
-  const objectStoreBytes = storeBytes(options, session)
+  const store = storeConfig(options, session, system)
   const config: NodeConfig = {
     session,
     nodeId,
     namespace,
     total,
     labels: { 'ray.io/node-id': nodeId, ...options.labels },
-    objectStoreBytes,
-    spillThreshold: system.objectSpillingThreshold,
+    store,
     prestart: Math.min(Math.ceil(cpus), 64),
     softLimit: system.numWorkersSoftLimit < 0 ? Math.max(1, Math.ceil(cpus)) : system.numWorkersSoftLimit,
     maxStarting: system.workerMaximumStartupConcurrency || Math.max(1, Math.ceil(cpus)),
@@ -123,9 +123,8 @@ function startLocal(options: InitOptions): Connection {
     logToDriver: options.logToDriver ?? true,
   }
   const identity: Identity = { tag: 1, workerId: randomHex(28), nodeId, jobId: '01000000', namespace, isDriver: true }
-  const folders = { shmDir: session.shmDir, spillDirs: session.spillDirs, capacityBytes: objectStoreBytes }
   const address = path.join(session.socketsDir, 'raylet')
-  const made = connect(identity, folders, address, session, system.actorExcessQueueingWarnThreshold)
+  const made = connect(identity, store, address, session, system.actorExcessQueueingWarnThreshold)
   const node = NodeProcess.start(entry('node.js'), config)
   made.connection.node = node
   const ready = node.then(() => register(made, address, null))
@@ -141,7 +140,7 @@ interface Made {
 
 function connect(
   identity: Identity,
-  folders: { shmDir: string; spillDirs: readonly string[]; capacityBytes: number },
+  folders: StoreFolders,
   address: string,
   session: Session | null,
   warnAt: number,
@@ -223,7 +222,7 @@ async function join(address: string, options: InitOptions): Promise<Cluster> {
       hint: 'Pass what cluster.address says.',
     })
   const sessionDir = path.dirname(path.dirname(address))
-  let info: { shmDir: string; spillDirs: string[]; objectStoreBytes: number; nodeId: string }
+  let info: { store: StoreFolders; nodeId: string }
   try {
     info = JSON.parse(fs.readFileSync(path.join(sessionDir, 'node.json'), 'utf8')) as typeof info
   } catch (error) {
@@ -235,8 +234,7 @@ async function join(address: string, options: InitOptions): Promise<Cluster> {
   })
   const { tag, jobId, nodeId } = registration.message
   const identity: Identity = { tag, workerId: registration.workerId, nodeId, jobId, namespace, isDriver: true }
-  const folders = { shmDir: info.shmDir, spillDirs: info.spillDirs, capacityBytes: info.objectStoreBytes }
-  const made = connect(identity, folders, address, null, 5000)
+  const made = connect(identity, info.store, address, null, 5000)
   made.runtime.link.adopt(registration.link)
   connection = { ...made.connection, ready: Promise.resolve() }
   return connection.cluster
@@ -279,6 +277,21 @@ function totalResources(options: InitOptions, cpus: number): Readonly<Record<str
 function totalMemory(): number {
   const constrained = process.constrainedMemory()
   return constrained > 0 && constrained < os.totalmem() ? constrained : os.totalmem()
+}
+
+function storeConfig(options: InitOptions, session: Session, system: SystemConfig): StoreConfig {
+  return {
+    shmDir: session.shmDir,
+    spillDirs: session.spillDirs,
+    capacityBytes: storeBytes(options, session),
+    diskThreshold: system.localFsCapacityThreshold,
+    diskCheckMs: system.localFsMonitorIntervalMs,
+    spillThreshold: system.objectSpillingThreshold,
+    minSpillingBytes: system.minSpillingSize,
+    maxFusedObjects: system.maxFusedObjectCount,
+    maxIoWorkers: system.maxIoWorkers,
+    collectGraceMs: system.objectStoreFullDelayMs,
+  }
 }
 
 function storeBytes(options: InitOptions, session: Session): number {

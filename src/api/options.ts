@@ -32,8 +32,7 @@ export interface ResourceOptions {
   readonly onInfeasible?: 'fail' | 'wait'
 }
 
-/** Options of a task that may also be changed for single calls: `f.options({ … }).remote(…)`. */
-export interface TaskCallOptions extends ResourceOptions {
+export interface TaskOptions extends ResourceOptions {
   /** Name in logs and errors. Default: the function's. */
   readonly name?: string
   /** How many references `.remote()` returns. Default 1; 'streaming' for generator functions. */
@@ -42,14 +41,10 @@ export interface TaskCallOptions extends ResourceOptions {
   readonly maxRetries?: number
   /** Which exceptions are retried too: all, or instances of these classes. Default false. */
   readonly retryExceptions?: boolean | readonly (abstract new (...args: never[]) => unknown)[]
+  /** The worker ends after this many runs of the function. 0: never. Default 0. */
+  readonly maxCalls?: number
   /** A generator pauses when this many items were not taken. 0: never. Default 0. */
   readonly generatorBackpressureNumObjects?: number
-}
-
-/** Options of a remote function. */
-export interface TaskOptions extends TaskCallOptions {
-  /** The worker ends after this many runs of the function. 0: never. Default 0; 1 when it asks for GPUs. */
-  readonly maxCalls?: number
 }
 
 export interface ActorOptions extends ResourceOptions {
@@ -295,6 +290,12 @@ function parseKnown(target: string, table: Readonly<Record<string, Check>>, raw:
 /** Settings of `systemConfig` with their defaults (Ray's names and values). */
 export const SYSTEM_CONFIG = {
   objectSpillingThreshold: 0.8,
+  minSpillingSize: 100 * 1024 * 1024,
+  maxFusedObjectCount: 2000,
+  maxIoWorkers: 4,
+  objectStoreFullDelayMs: 10,
+  localFsCapacityThreshold: 0.95,
+  localFsMonitorIntervalMs: 100,
   idleWorkerKillingTimeThresholdMs: 1000,
   killIdleWorkersIntervalMs: 200,
   workerMaximumStartupConcurrency: 0,

@@ -14,7 +14,6 @@ import { randomHex } from '../runtime/session.ts'
 import { SegmentStore } from '../runtime/shm/segment-store.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { TaskPeer } from '../runtime/task-peer.ts'
-import { watchWorkerFaults } from '../runtime/worker-faults.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { assignment } from './context.ts'
 import './util/index.ts' // Its actor classes are known by name.
@@ -30,20 +29,16 @@ process.setSourceMapsEnabled(true) // Of user code. As a flag it would read our 
 let runtime: CoreRuntime | null = null
 let executor: Executor | null = null
 const workerId = randomHex(28)
-const peers = new Set<TaskPeer>()
+const early: TaskPeer[] = []
 
-const link = new NodeLink({ onMessage, onClose: end })
-watchWorkerFaults(link)
+const link = new NodeLink({ onMessage, onClose: () => process.exit(0) })
 const server = net.createServer((socket) => {
   const peer = new TaskPeer(socket, -1, {
     onFrame: (from, buffer, start) => executor?.onFrame(from, buffer, start),
     onBatchEnd: () => runtime?.perform(),
-    onClose: (closed) => {
-      peers.delete(closed)
-      executor?.onPeerClosed(closed)
-    },
+    onClose: (closed) => executor?.onPeerClosed(closed),
   })
-  peers.add(peer)
+  early.push(peer)
 })
 
 server.listen(config.ownSocket, () => {
@@ -92,11 +87,10 @@ function onMessage(message: FromNode): void {
 
 function start(message: FromNode & { t: 'registered' }): void {
   const { tag, nodeId, jobId, namespace } = message
-  const { shmDir, spillDirs, objectStoreBytes } = config
   const made: CoreRuntime = new CoreRuntime({
     identity: { tag, workerId, nodeId, jobId, namespace, isDriver: false },
     link,
-    store: new SegmentStore({ shmDir, spillDirs, capacityBytes: objectStoreBytes }, tag),
+    store: new SegmentStore(config.store, tag),
     host: makeValueHost(() => made),
   })
   runtime = made
@@ -109,19 +103,13 @@ function start(message: FromNode & { t: 'registered' }): void {
   executor = new Executor(made, { load }, exit)
   assignment.exit = exit
   process.on('exit', () => {
-    for (const peer of peers) peer.flush()
+    for (const peer of early) peer.flush()
     link.flush()
   })
 }
 
-/** The node is gone, and cannot end what user code started here. */
-function end(): void {
-  process.once('exit', () => process.kill(-process.pid, 'SIGKILL'))
-  process.exit(0)
-}
-
 function exit(detail: string): void {
-  link.send({ t: 'worker.exiting', detail, isFailure: false })
+  link.send({ t: 'worker.exiting', detail })
   process.exit(0)
 }
 

@@ -3,7 +3,6 @@
 import type { ActorId, ObjectId, WorkerTag } from '../ids/ids.ts'
 import type { Address, Ms } from '../kernel/machine.ts'
 import type { ActorInfo, ExitInfo, LeaseId, LeaseSpec, ToNode, WireError, WorkerAddress } from '../wire/messages.ts'
-import type { TaskList } from './task-list.ts'
 
 /** One function that this owner calls, with what is known of its speed. Shared by all its tasks. */
 export interface RemoteFunctionEntry {
@@ -19,8 +18,8 @@ export interface Target {
   readonly address: WorkerAddress
   /** null for actors. */
   readonly leaseId: LeaseId | null
-  /** In the order of pushing. */
-  readonly inflight: TaskList
+  /** By sequence, in the order of pushing. */
+  readonly inflight: Map<number, Task>
   isClosed: boolean
 }
 
@@ -46,9 +45,6 @@ export interface Task {
   readonly schedulingClass: SchedulingClass | null // null: an actor's call
   readonly actorId: ActorId | null
   target: Target | null
-  /** Its neighbours on the target. */
-  previous: Task | null
-  next: Task | null
   /** Estimated when it was pushed. */
   costMicros: number
   cancel: 'no' | 'requested' | 'forced'

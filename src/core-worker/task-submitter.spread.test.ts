@@ -25,8 +25,6 @@ function taskOf(fn: RemoteFunctionEntry): Task {
     schedulingClass,
     actorId: null,
     target: null,
-    previous: null,
-    next: null,
     costMicros: 0,
     cancel: 'no',
     parent: 0,

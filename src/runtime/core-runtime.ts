@@ -19,6 +19,7 @@ import {
   type WorkerTag,
 } from '../ids/ids.ts'
 import {
+  type ByteRange,
   decodeSmall,
   deserialize,
   encodeSmall,
@@ -44,6 +45,7 @@ import { Later, PENDING, Waiting } from './waiting.ts'
 export const INLINE_BYTES_MAX = 100 * 1024
 /** A cancelled worker that does not answer within this is computing: it is killed. */
 const CANCEL_GRACE_MS = 300
+const LOCATE_TRIES_MAX = 5
 
 export interface Identity {
   readonly tag: WorkerTag
@@ -62,7 +64,7 @@ export class CoreRuntime {
   readonly link: NodeLink
   readonly store: SegmentStore
   readonly host: ValueHost
-  readonly waiting: Waiting
+  readonly waiting: Waiting = new Waiting(this)
   readonly handles: Handles = new Handles(
     (id) => {
       if (!this.isClosed) this.core.release(id)
@@ -79,6 +81,7 @@ export class CoreRuntime {
   readonly #streamWaiters = new Map<number, Set<() => void>>()
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
   readonly #peers = new Map<WorkerTag, TaskPeer>()
+  readonly #packedExtras = new WeakMap<object, Buffer>()
   readonly #locating = new Map<ObjectId, ((where: SpillLocation | 'shm' | null) => void)[]>()
   readonly #refused = new Map<string, RayError>()
   readonly #creationRefused = new Map<string, (error: RayError) => void>()
@@ -89,7 +92,6 @@ export class CoreRuntime {
     this.link = options.link
     this.store = options.store
     this.host = options.host
-    this.waiting = new Waiting(this, options.identity.tag)
     this.core = new CoreWorker(options.identity.tag, encodePrimitive, options.warnAt)
   }
 
@@ -168,7 +170,7 @@ export class CoreRuntime {
   }
 
   /** A value, or a promise of one (`Later`) when code inside it must be imported first. */
-  decodeValue(bytes: Uint8Array): unknown {
+  decodeValue(bytes: ByteRange): unknown {
     try {
       return deserialize(bytes, this.host)
     } catch (error) {
@@ -179,14 +181,24 @@ export class CoreRuntime {
   }
 
   #readMoved(id: ObjectId, storageId: ObjectId, size: number): Later {
-    const found = this.#locate(storageId).then((where) => {
-      const bytes =
-        where === 'shm' ? this.store.open(storageId, size) : where ? this.store.openAt(where, size) : undefined
+    const found = this.#openMoved(storageId, size).then((bytes) => {
       if (!bytes) throw makeError('OBJECT_LOST', { id: this.formatId(id), detail: 'its stored copy is gone' })
-      return deserialize(bytes, this.host)
+      const value = this.decodeValue(bytes)
+      return value instanceof Later ? value.promise : value
     })
     this.core.table.hold(id)
     return new Later(found.finally(() => this.release(id)))
+  }
+
+  /** It may move on between the node's answer and our look: then the node is asked again. */
+  async #openMoved(storageId: ObjectId, size: number): Promise<ByteRange | undefined> {
+    for (let tries = 0; tries < LOCATE_TRIES_MAX; tries++) {
+      const where = await this.#locate(storageId)
+      if (where === null) return undefined
+      const bytes = where === 'shm' ? this.store.open(storageId, size) : this.store.openAt(where, size)
+      if (bytes) return bytes
+    }
+    return undefined
   }
 
   #locate(storageId: ObjectId): Promise<SpillLocation | 'shm' | null> {
@@ -332,7 +344,10 @@ export class CoreRuntime {
         this.onLogs?.(message)
         return
       case 'object.collect':
-        this.store.trim()
+        this.store.collect()
+        return
+      case 'object.spilled':
+        this.store.spilled(message.storageIds)
         return
       case 'object.located': {
         const waiting = this.#locating.get(message.storageId) ?? []
@@ -485,11 +500,28 @@ export class CoreRuntime {
 
   #push(target: Target, task: Task): void {
     const peer = this.#peer(target.address)
-    const { out } = peer
-    const index = peer.indexOf(task.fn, task.actorId !== null, task.extras)
-    const again = task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt }) : null
-    writePush(out, task.sequence, index, task.numReturns, task.args as Uint8Array, task.nestedRefs, again)
+    const index = peer.indexOf(task.fn.key, task.actorId !== null)
+    writePush(
+      peer.out,
+      task.sequence,
+      index,
+      task.numReturns,
+      task.args as Uint8Array,
+      task.nestedRefs,
+      this.#extras(task),
+    )
     peer.schedule()
+  }
+
+  #extras(task: Task): Buffer | null {
+    if (task.attempt > 0) return packData({ ...task.extras, attempt: task.attempt })
+    if (!task.extras) return null
+    let packed = this.#packedExtras.get(task.extras)
+    if (!packed) {
+      packed = packData(task.extras)
+      this.#packedExtras.set(task.extras, packed)
+    }
+    return packed
   }
 
   #cancelOnWorker(target: Target, sequence: number, isRecursive: boolean): void {

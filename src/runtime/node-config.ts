@@ -2,6 +2,8 @@
 
 import type { Resources, RuntimeEnv } from '../wire/messages.ts'
 import type { Session } from './session.ts'
+import type { StoreConfig } from './shm/node-store.ts'
+import type { StoreFolders } from './shm/segment-store.ts'
 
 export interface NodeConfig {
   readonly session: Session
@@ -9,8 +11,7 @@ export interface NodeConfig {
   readonly namespace: string
   readonly total: Resources
   readonly labels: Readonly<Record<string, string>>
-  readonly objectStoreBytes: number
-  readonly spillThreshold: number
+  readonly store: StoreConfig
   readonly prestart: number
   readonly softLimit: number
   readonly maxStarting: number
@@ -27,9 +28,7 @@ export interface WorkerConfig {
   readonly startupToken: string
   readonly nodeSocket: string
   readonly ownSocket: string
-  readonly shmDir: string
-  readonly spillDirs: readonly string[]
-  readonly objectStoreBytes: number
+  readonly store: StoreFolders
   readonly runtimeEnv: RuntimeEnv
 }
 

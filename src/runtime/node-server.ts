@@ -3,8 +3,6 @@
 // Invariants:
 //   S1. A process that registered is reported gone once, when its connection has closed and (for workers) the process has ended.
 //   S2. The node ends with the driver that started it, however that ends, and leaves no process, socket or file.
-//   S3. A worker leads a process group of its own. What user code started in it ends with the worker; a child that is to live on
-//       must leave the group (`detached: true`).
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
@@ -18,15 +16,10 @@ import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/c
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type ToNode } from '../wire/messages.ts'
 import { type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
-import { noteProcess, removeSession } from './session.ts'
+import { removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
 import { WorkerOutput } from './worker-output.ts'
 
-/** A dead worker's pipes stay open when a child that left its group inherited them: its end is reported all the same. */
-const OUTPUT_PATIENCE_MS = 200
-/** A worker whose connection closed is ending, mostly. Only one that has not ended by then is killed. */
-const UNREACHABLE_PATIENCE_MS = 1000
-const HEAP_FULL = 'its JavaScript heap was full: give it more with the option memory, or keep less at once'
 /** The driver that started this node knows its tag beforehand. */
 const FIRST_DRIVER: WorkerTag = 1
 
@@ -74,15 +67,14 @@ export class NodeServer {
       idleCheckMs: config.idleCheckMs,
       prestart: config.prestart,
     })
-    const { shmDir, spillDirs } = config.session
-    const folders = { shmDir, spillDirs, capacityBytes: config.objectStoreBytes }
-    this.#store = new NodeStore(folders, config.spillThreshold, {
+    this.#store = new NodeStore(config.store, {
       onPressure: () => this.#broadcast({ t: 'object.collect' }),
       recycle: (maker, storageIds) => {
         if (!this.#clients.has(maker)) return false
         this.#send(maker, { t: 'object.recycle', storageIds })
         return true
       },
+      spilled: (maker, storageIds) => this.#send(maker, { t: 'object.spilled', storageIds }),
     })
   }
 
@@ -91,11 +83,10 @@ export class NodeServer {
   }
 
   async listen(): Promise<void> {
-    const { session, objectStoreBytes, nodeId } = this.#config
-    const { shmDir, spillDirs } = session
-    noteProcess(path.join(session.dir, 'node.pid'))
+    const { session, store, nodeId } = this.#config
+    fs.writeFileSync(path.join(session.dir, 'node.pid'), String(process.pid))
     // What programs need that join by address.
-    const shared = JSON.stringify({ shmDir, spillDirs, objectStoreBytes, nodeId })
+    const shared = JSON.stringify({ store, nodeId })
     fs.writeFileSync(path.join(session.dir, 'node.json'), shared, { mode: 0o600 })
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject)
@@ -109,8 +100,9 @@ export class NodeServer {
     if (this.#isEnding) return
     this.#isEnding = true
     this.#broadcast({ t: 'node.ending', detail })
-    for (const { child } of this.#processes.values()) killGroup(child, 'SIGKILL')
+    for (const { child } of this.#processes.values()) child.kill('SIGKILL')
     this.#server.close()
+    this.#store.close()
     removeSession(this.#config.session)
     // Workers that died in the middle of a write may have made files after the first sweep.
     setTimeout(() => {
@@ -165,9 +157,6 @@ export class NodeServer {
         this.#send(client.tag, { t: 'node.statsAre', requestId: message.requestId, stats })
         return
       }
-      case 'worker.unreachable':
-        setTimeout(() => this.#unreachable(message.tag), UNREACHABLE_PATIENCE_MS).unref()
-        return
       case 'node.shutdown':
         return this.end('ray.shutdown()')
       default:
@@ -215,33 +204,26 @@ export class NodeServer {
       worker.isDisconnected = true
       this.#reportIfGone(worker)
       // A worker without its node is of no use; most are ending already.
-      if (worker.exit === null) setTimeout(() => killGroup(worker.child, 'SIGKILL'), 200).unref()
+      if (worker.exit === null) setTimeout(() => worker.child.kill('SIGKILL'), 200).unref()
       return
     }
     this.#gone(client.tag, client.pid, null, null)
-  }
-
-  #unreachable(tag: WorkerTag): void {
-    if (this.#isEnding || !this.#byTag.has(tag)) return
-    const detail = 'its connection to a process that had given it work was closed'
-    const event = { t: 'unreachable', tag, detail } as const
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
 
   #reportIfGone(worker: WorkerProcess): void {
     if (!worker.isDisconnected || !worker.exit || worker.tag < 0) return
     const { code, signal } = worker.exit
     this.#byTag.delete(worker.tag)
-    const isHeapFull = worker.stderr.tail.some((line) => line.includes('JavaScript heap out of memory'))
-    this.#gone(worker.tag, worker.child.pid ?? 0, code, signal, isHeapFull ? HEAP_FULL : undefined)
+    this.#gone(worker.tag, worker.child.pid ?? 0, code, signal)
   }
 
-  #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null, note?: string): void {
+  #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null): void {
     this.#clients.delete(tag)
     if (this.#isEnding) return
     this.#store.onWorkerDied(tag)
-    const event = { t: 'gone', tag, pid, code, signal, ...(note !== undefined && { note }) } as const
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+    this.#performRaylet(
+      this.#raylet.step(performance.now(), { kind: 'local', event: { t: 'gone', tag, pid, code, signal } }),
+    )
   }
 
   #performGcs(effects: ReturnType<Gcs['step']>): void {
@@ -274,7 +256,8 @@ export class NodeServer {
       case 'spawnWorker':
         return this.#spawn(event)
       case 'killProcess':
-        return killGroup(this.#byTag.get(event.tag)?.child, event.signal)
+        this.#byTag.get(event.tag)?.child.kill(event.signal)
+        return
       case 'toGcs': {
         const input = { kind: 'local', event: { t: 'fromRaylet', message: event.message } } as const
         return this.#performGcs(this.#gcs.step(performance.now(), input))
@@ -301,14 +284,12 @@ export class NodeServer {
   }
 
   #spawn(order: RayletEffect & { t: 'spawnWorker' }): void {
-    const { session, execArgv, workerEntry, cwd, objectStoreBytes } = this.#config
+    const { session, execArgv, workerEntry, cwd, store } = this.#config
     const config: WorkerConfig = {
       startupToken: order.startupToken,
       nodeSocket: this.socketPath,
       ownSocket: path.join(session.socketsDir, order.startupToken),
-      shmDir: session.shmDir,
-      spillDirs: session.spillDirs,
-      objectStoreBytes,
+      store,
       runtimeEnv: order.runtimeEnv,
     }
     const args = [...execArgv, ...(order.heapMiB > 0 ? [`--max-old-space-size=${order.heapMiB}`] : []), workerEntry]
@@ -316,7 +297,6 @@ export class NodeServer {
       cwd: order.runtimeEnv.workingDir ?? cwd,
       env: { ...process.env, ...order.runtimeEnv.envVars, [WORKER_CONFIG_VARIABLE]: JSON.stringify(config) },
       stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true, // S3
     })
     const base = path.join(session.logsDir, `worker-${order.startupToken}-${child.pid}`)
     const onBatch = (batch: { name: string; isError: boolean; lines: readonly string[] }): void => {
@@ -333,23 +313,14 @@ export class NodeServer {
     const worker: WorkerProcess = { child, tag: -1, exit: null, isDisconnected: false, stderr }
     this.#processes.set(order.startupToken, worker)
     child.on('error', (error) => this.#startFailed(order.startupToken, error.message))
-    const ended = (): void => this.#ended(order.startupToken, worker)
-    child.on('close', ended)
-    child.on('exit', () => {
-      killGroup(child, 'SIGKILL') // S3: only what it left behind is still there.
-      setTimeout(ended, OUTPUT_PATIENCE_MS).unref()
+    child.on('close', (code, signal) => {
+      worker.exit = { code, signal }
+      this.#processes.delete(order.startupToken)
+      fs.rmSync(config.ownSocket, { force: true })
+      if (worker.tag < 0)
+        this.#startFailed(order.startupToken, worker.stderr.tail.join('\n') || `exit code ${code ?? signal}`)
+      else this.#reportIfGone(worker)
     })
-  }
-
-  /** The process is gone, and its last output read. */
-  #ended(startupToken: string, worker: WorkerProcess): void {
-    if (worker.exit) return
-    const { exitCode: code, signalCode: signal } = worker.child
-    worker.exit = { code, signal }
-    this.#processes.delete(startupToken)
-    fs.rmSync(path.join(this.#config.session.socketsDir, startupToken), { force: true })
-    if (worker.tag < 0) this.#startFailed(startupToken, worker.stderr.tail.join('\n') || `exit code ${code ?? signal}`)
-    else this.#reportIfGone(worker)
   }
 
   #startFailed(startupToken: string, detail: string): void {
@@ -396,15 +367,6 @@ export class NodeServer {
       sessionDir: session.dir,
       deathReason: null,
     }
-  }
-}
-
-function killGroup(child: ChildProcess | undefined, signal: 'SIGKILL' | 'SIGTERM'): void {
-  if (!child?.pid) return
-  try {
-    process.kill(-child.pid, signal)
-  } catch {
-    child.kill(signal) // Its group is gone, or not made yet.
   }
 }
 

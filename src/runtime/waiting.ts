@@ -10,8 +10,7 @@
 //       that replies, timers and finalizers get theirs, also in a loop that polls.
 
 import { makeError } from '../errors/index.ts'
-import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
-import { DenseTable } from '../kernel/dense-table.ts'
+import type { ObjectId } from '../ids/ids.ts'
 
 export const PENDING = Symbol('pending')
 
@@ -56,28 +55,22 @@ const TURN_AFTER = 512
 
 export class Waiting {
   readonly #host: WaitHost
-  readonly #tag: WorkerTag
-  /** Of objects that this process owns, and of others. */
-  readonly #own: DenseTable<Entry>
-  readonly #foreign = new Map<ObjectId, Entry>()
+  readonly #entries = new Map<ObjectId, Entry>()
   #unturned = 0
 
-  constructor(host: WaitHost, tag: WorkerTag) {
+  constructor(host: WaitHost) {
     this.#host = host
-    this.#tag = tag
-    this.#own = new DenseTable(makeObjectId(tag, 0))
   }
 
   /** Ids that somebody waits for. */
   ids(): ObjectId[] {
-    return [...this.#own.keys(), ...this.#foreign.keys()]
+    return [...this.#entries.keys()]
   }
 
   ready(id: ObjectId): void {
-    const entries = this.#entriesOf(id)
-    let entry = entries.get(id) ?? null
+    let entry = this.#entries.get(id) ?? null
     if (entry === null) return
-    entries.delete(id)
+    this.#entries.delete(id)
     for (; entry !== null; entry = entry.next) entry.waiter.onReady(id, entry.index)
   }
 
@@ -125,26 +118,21 @@ export class Waiting {
   }
 
   watch(id: ObjectId, waiter: Waiter, index: number): void {
-    const entries = this.#entriesOf(id)
+    const entries = this.#entries
     entries.set(id, new Entry(waiter, index, entries.get(id) ?? null))
   }
 
   /** Takes out what is left of a waiter's entries. */
   unwatch(id: ObjectId, waiter: Waiter): void {
-    const entries = this.#entriesOf(id)
     let kept: Entry | null = null
     let isChanged = false
-    for (let entry = entries.get(id) ?? null; entry !== null; entry = entry.next) {
+    for (let entry = this.#entries.get(id) ?? null; entry !== null; entry = entry.next) {
       if (entry.waiter === waiter) isChanged = true
       else kept = new Entry(entry.waiter, entry.index, kept)
     }
     if (!isChanged) return
-    if (kept) entries.set(id, kept)
-    else entries.delete(id)
-  }
-
-  #entriesOf(id: ObjectId): DenseTable<Entry> | Map<ObjectId, Entry> {
-    return ownerOf(id) === this.#tag ? this.#own : this.#foreign
+    if (kept) this.#entries.set(id, kept)
+    else this.#entries.delete(id)
   }
 
   #mayTurn(): boolean {

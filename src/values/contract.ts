@@ -10,6 +10,15 @@
 
 import type { ActorId, ObjectId } from '../ids/ids.ts'
 
+/**
+ * A stretch of memory. Every `Uint8Array` is one; a stretch of more than 4 GiB on Node 20 is one too, but can be no `Uint8Array`.
+ */
+export interface ByteRange {
+  readonly buffer: ArrayBufferLike
+  readonly byteOffset: number
+  readonly byteLength: number
+}
+
 /** What only the runtime knows how to turn into bytes. One implementation lives in `api/`; tests have their own. */
 export interface ValueHost {
   /** Is it an `ObjectRef`? Then its id; and what receivers need besides (the hot path of `get object with 10k refs`). */
@@ -35,7 +44,7 @@ export interface SerializedValue {
   readonly byteLength: number
   /** Every reference (objects and actors' handle objects) inside it; empty array shared when none. */
   readonly refs: readonly ObjectId[]
-  /** The bytes in pieces, for writing to a file without joining them first. */
+  /** The bytes in pieces of at most 1 GiB, for writing to a file without joining them first. */
   readonly parts: readonly Uint8Array[]
   /** Writes exactly `byteLength` bytes at `offset`. `offset` must be a multiple of 64 when there are out-of-band buffers. */
   writeTo(target: Uint8Array, offset: number): void

@@ -15,12 +15,25 @@
 
 import { addExtension, Packr, Unpackr } from 'msgpackr'
 import type { ObjectId } from '../ids/ids.ts'
-import type { SerializedValue, ValueHost } from './contract.ts'
-import { isPlain, REF_BYTES, readRef, revive, rewrite, Special, type WalkState, writeRef } from './walk.ts'
+import type { ByteRange, SerializedValue, ValueHost } from './contract.ts'
+import {
+  isPlain,
+  REF_BYTES,
+  readRef,
+  revive,
+  rewrite,
+  Special,
+  UnserializableValueError,
+  type WalkState,
+  writeRef,
+} from './walk.ts'
 
 export const FORMAT = { undefined: 0, null: 1, true: 2, false: 3, int32: 4, float64: 5, latin1: 6, packed: 16 } as const
 const NO_REFS: readonly ObjectId[] = []
 const ALIGNMENT = 64
+/** One write(2) takes at most 2 GiB; a view on Node 20 at most 4 GiB. */
+const PART_BYTES_MAX = 1 << 30
+const IN_BAND_BYTES_MAX = 2 ** 31 - 4096
 
 const packr = new Packr({ useRecords: false, moreTypes: false, variableMapSize: true })
 const unpackr = new Unpackr({ useRecords: false, moreTypes: false, int64AsType: 'number' })
@@ -135,7 +148,7 @@ const scratch = Buffer.allocUnsafeSlow(264)
 export function serialize(value: unknown, host: ValueHost): SerializedValue {
   const end = encodeSmall(value, scratch, 0)
   if (end >= 0) return wrap(Buffer.from(scratch.subarray(0, end)), [], NO_REFS)
-  if (isPlain(value)) return wrap(packr.pack(value), [], NO_REFS, true)
+  if (isPlain(value)) return wrap(pack(value), [], NO_REFS, true)
   const state: WalkState = {
     host,
     refs: [],
@@ -147,12 +160,29 @@ export function serialize(value: unknown, host: ValueHost): SerializedValue {
     makeRef: (id) => new RefMark(id),
   }
   const rewritten = rewrite(value, state)
-  return wrap(packr.pack(rewritten), state.buffers, state.refs.length > 0 ? [...new Set(state.refs)] : NO_REFS, true)
+  return wrap(pack(rewritten), state.buffers, state.refs.length > 0 ? [...new Set(state.refs)] : NO_REFS, true)
+}
+
+/** Everything but buffers; what is too large for one msgpack block is refused, not cut. */
+function pack(value: unknown): Buffer {
+  let packed: Buffer | undefined
+  let reason: unknown
+  try {
+    packed = packr.pack(value)
+  } catch (error) {
+    if (!(error instanceof RangeError) && !/too large|exceeds|invalid (array|string) length/i.test(String(error)))
+      throw error
+    reason = error
+  }
+  if (packed && packed.length <= IN_BAND_BYTES_MAX) return packed
+  const hint = 'put the bulk of it into typed arrays, Buffers or Arrow tables, or split it'
+  const error = new UnserializableValueError('more than 2 GiB of objects and strings', [], hint)
+  throw reason === undefined ? error : Object.assign(error, { cause: reason })
 }
 
 function wrap(
   inBand: Buffer,
-  buffers: readonly Uint8Array[],
+  buffers: readonly ByteRange[],
   refs: readonly ObjectId[],
   isPacked = false,
 ): SerializedValue {
@@ -170,7 +200,7 @@ function wrap(
 }
 
 /** Head (format, in-band bytes, table), then each buffer behind its padding. */
-function packedParts(inBand: Buffer, buffers: readonly Uint8Array[]): Uint8Array[] {
+function packedParts(inBand: Buffer, buffers: readonly ByteRange[]): Uint8Array[] {
   const tableAt = 8 + pad(inBand.length, 8)
   const head = Buffer.alloc(tableAt + 8 + buffers.length * 16)
   head.writeUInt32LE(FORMAT.packed, 0)
@@ -179,13 +209,15 @@ function packedParts(inBand: Buffer, buffers: readonly Uint8Array[]): Uint8Array
   head.writeUInt32LE(buffers.length, tableAt)
   const parts: Uint8Array[] = [head]
   let end = head.length
-  buffers.forEach((buffer, i) => {
+  buffers.forEach(({ buffer, byteOffset, byteLength }, i) => {
     const start = pad(end, ALIGNMENT)
     if (start > end) parts.push(ZEROS.subarray(0, start - end))
-    parts.push(buffer)
+    for (let done = 0; done < byteLength; done += PART_BYTES_MAX) {
+      parts.push(new Uint8Array(buffer, byteOffset + done, Math.min(byteLength - done, PART_BYTES_MAX)))
+    }
     head.writeDoubleLE(start, tableAt + 8 + i * 16)
-    head.writeDoubleLE(buffer.byteLength, tableAt + 16 + i * 16)
-    end = start + buffer.byteLength
+    head.writeDoubleLE(byteLength, tableAt + 16 + i * 16)
+    end = start + byteLength
   })
   return parts
 }
@@ -196,18 +228,15 @@ function pad(length: number, to: number): number {
   return Math.ceil(length / to) * to
 }
 
-export function deserialize(bytes: Uint8Array, host: ValueHost): unknown {
-  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+/** @throws TypeError or RangeError for bytes that `serialize` did not write. */
+export function deserialize(bytes: ByteRange, host: ValueHost): unknown {
+  // The head is small; a whole value of more than 4 GiB would fit no view on Node 20.
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.byteLength, PART_BYTES_MAX * 2))
   if (isSmall(view)) return decodeSmall(view, 0)
+  if (view[0] !== FORMAT.packed) throw new TypeError(`unknown value format ${view[0]}`)
   const inBandLength = view.readUInt32LE(4)
   const tableAt = 8 + pad(inBandLength, 8)
-  const count = view.readUInt32LE(tableAt)
-  const buffers: Uint8Array[] = []
-  for (let i = 0; i < count; i++) {
-    const offset = view.readDoubleLE(tableAt + 8 + i * 16)
-    const length = view.readDoubleLE(tableAt + 16 + i * 16)
-    buffers.push(aligned(view.subarray(offset, offset + length)))
-  }
+  const buffers = readTable(bytes, view, tableAt)
   const outer = currentHost
   currentHost = host
   let value: unknown
@@ -219,9 +248,25 @@ export function deserialize(bytes: Uint8Array, host: ValueHost): unknown {
   return revive(value, { host, buffers })
 }
 
+function readTable(bytes: ByteRange, view: Buffer, tableAt: number): ByteRange[] {
+  const count = view.readUInt32LE(tableAt)
+  const firstAt = tableAt + 8 + count * 16
+  if (firstAt > view.length) throw new RangeError('the table of buffers is longer than the value')
+  const buffers: ByteRange[] = new Array(count)
+  for (let i = 0; i < count; i++) {
+    const offset = view.readDoubleLE(tableAt + 8 + i * 16)
+    const length = view.readDoubleLE(tableAt + 16 + i * 16)
+    const isInside = Number.isInteger(offset) && length >= 0 && offset >= firstAt && offset + length <= bytes.byteLength
+    if (!isInside) throw new RangeError(`buffer ${i} lies outside of the value`)
+    buffers[i] = aligned({ buffer: bytes.buffer, byteOffset: bytes.byteOffset + offset, byteLength: length })
+  }
+  return buffers
+}
+
 /** Typed arrays need their alignment; only values that lie unaligned in a network buffer are copied. */
-function aligned(bytes: Uint8Array): Uint8Array {
-  return bytes.byteOffset % 8 === 0 ? bytes : new Uint8Array(bytes)
+function aligned(range: ByteRange): ByteRange {
+  const { buffer, byteOffset, byteLength } = range
+  return byteOffset % 8 === 0 ? range : new Uint8Array(buffer, byteOffset, byteLength).slice()
 }
 
 /** One contiguous copy, for errors and other small things. */

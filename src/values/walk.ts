@@ -9,7 +9,7 @@
 // references only (8 bytes each, as in the extension type) · def/use identity.
 
 import type { ObjectId } from '../ids/ids.ts'
-import type { ValueHost } from './contract.ts'
+import type { ByteRange, ValueHost } from './contract.ts'
 import { customSerializer, deserializerNamed } from './custom.ts'
 
 /** Buffers below this stay in band. */
@@ -44,7 +44,7 @@ function formatPath(path: readonly (string | number)[]): string {
 export interface WalkState {
   readonly host: ValueHost
   readonly refs: ObjectId[]
-  readonly buffers: Uint8Array[]
+  readonly buffers: ByteRange[]
   readonly seen: Map<object, Special>
   readonly path: (string | number)[]
   depth: number
@@ -291,12 +291,11 @@ function rewriteError(error: Error, state: WalkState): unknown[] {
 function rewriteBuffer(value: ArrayBufferView | ArrayBuffer, state: WalkState): unknown[] {
   if (value instanceof ArrayBuffer || !(value.buffer instanceof SharedArrayBuffer)) {
     const kind = Buffer.isBuffer(value) ? 'Buffer' : (value as { constructor: { name: string } }).constructor.name
-    const bytes =
-      value instanceof ArrayBuffer
-        ? new Uint8Array(value)
-        : new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-    if (bytes.byteLength < OUT_OF_BAND_BYTES) return ['t', kind, Buffer.from(bytes)]
-    state.buffers.push(bytes)
+    const range: ByteRange =
+      value instanceof ArrayBuffer ? { buffer: value, byteOffset: 0, byteLength: value.byteLength } : value
+    const { buffer, byteOffset, byteLength } = range
+    if (byteLength < OUT_OF_BAND_BYTES) return ['t', kind, Buffer.from(new Uint8Array(buffer, byteOffset, byteLength))]
+    state.buffers.push(range)
     return ['t', kind, state.buffers.length - 1]
   }
   throw new UnserializableValueError(
@@ -331,7 +330,7 @@ function refuseNative(value: object, state: WalkState): void {
 
 export interface ReviveState {
   readonly host: ValueHost
-  readonly buffers: readonly Uint8Array[]
+  readonly buffers: readonly ByteRange[]
 }
 
 /** Brings specials back, in place where it can. */
@@ -461,13 +460,39 @@ function define_(target: object, key: string, value: unknown): void {
   Object.defineProperty(target, key, { value, writable: true, configurable: true, enumerable: false })
 }
 
-type ViewConstructor = new (buffer: ArrayBufferLike, offset: number, length: number) => ArrayBufferView
+type ViewConstructor = (new (
+  buffer: ArrayBufferLike,
+  offset: number,
+  length: number,
+) => ArrayBufferView) & {
+  readonly BYTES_PER_ELEMENT?: number
+}
+
+const VIEWS: ReadonlySet<string> = new Set([
+  'Int8Array',
+  'Uint8Array',
+  'Uint8ClampedArray',
+  'Int16Array',
+  'Uint16Array',
+  'Int32Array',
+  'Uint32Array',
+  'BigInt64Array',
+  'BigUint64Array',
+  'Float16Array',
+  'Float32Array',
+  'Float64Array',
+  'DataView',
+])
 
 function reviveBuffer(kind: string, at: number | Uint8Array, state: ReviveState): unknown {
-  const bytes = typeof at === 'number' ? (state.buffers[at] as Uint8Array) : new Uint8Array(at)
-  if (kind === 'Buffer') return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  if (kind === 'ArrayBuffer') return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength)
-  const View = (globalThis as unknown as Record<string, ViewConstructor & { BYTES_PER_ELEMENT?: number }>)[kind]
-  if (!View) throw new TypeError(`unknown buffer kind ${kind}`)
-  return new View(bytes.buffer, bytes.byteOffset, bytes.byteLength / (View.BYTES_PER_ELEMENT ?? 1))
+  const range: ByteRange | undefined = typeof at === 'number' ? state.buffers[at] : new Uint8Array(at)
+  if (!range) throw new TypeError(`buffer ${String(at)} is not in the value`)
+  const { buffer, byteOffset, byteLength } = range
+  if (kind === 'Buffer') return Buffer.from(buffer, byteOffset, byteLength)
+  if (kind === 'ArrayBuffer') return buffer.slice(byteOffset, byteOffset + byteLength)
+  const View = VIEWS.has(kind)
+    ? (globalThis as unknown as Record<string, ViewConstructor | undefined>)[kind]
+    : undefined
+  if (!View) throw new TypeError(`there is no ${kind.slice(0, 40)} on this version of Node`)
+  return new View(buffer, byteOffset, byteLength / (View.BYTES_PER_ELEMENT ?? 1))
 }

@@ -2,7 +2,7 @@
 
 import { makeError } from '../../errors/index.ts'
 import type { ActorHandle } from '../actor.ts'
-import { builtin, builtinObject } from '../builtin.ts'
+import { builtin } from '../builtin.ts'
 import { kill } from '../control.ts'
 import { get } from '../get-put-wait.ts'
 import type { ActorOptions } from '../options.ts'
@@ -98,10 +98,7 @@ export interface QueueOptions {
   readonly actorOptions?: ActorOptions
 }
 
-/**
- * A first-in first-out queue shared by everything in the cluster that holds it: it may be passed to tasks and actors, or captured.
- * It lives in an actor and ends with the last one that holds it, or by `shutdown()`.
- */
+/** A queue shared by everything in the cluster that holds `queue.actor`, or the queue itself. */
 export class Queue<T = unknown> {
   readonly maxsize: number
   readonly actor: ActorHandle<QueueActor>
@@ -116,35 +113,35 @@ export class Queue<T = unknown> {
   async put(value: T, options: { timeoutS?: number } = {}): Promise<void> {
     const { timeoutS } = options
     if (!(await get(this.actor.put.remote(value, timeoutS === undefined ? null : timeoutS * 1000))))
-      refuseFull(timeoutS)
+      this.#full(timeoutS)
   }
 
   /** @throws QueueFull at once when there is no room. */
   async putNowait(value: T): Promise<void> {
-    if (!(await get(this.actor.put.remote(value, 0)))) refuseFull(undefined)
+    if (!(await get(this.actor.put.remote(value, 0)))) this.#full(undefined)
   }
 
   /** Waits for an item, `timeoutS` at most. @throws QueueEmpty */
   async get(options: { timeoutS?: number } = {}): Promise<T> {
     const { timeoutS } = options
     const item = await get(this.actor.take.remote(timeoutS === undefined ? null : timeoutS * 1000))
-    return item ? (item.value as T) : refuseEmpty(timeoutS)
+    return item ? (item.value as T) : this.#empty(timeoutS)
   }
 
   /** @throws QueueEmpty at once when there is none. */
   async getNowait(): Promise<T> {
     const item = await get(this.actor.take.remote(0))
-    return item ? (item.value as T) : refuseEmpty(undefined)
+    return item ? (item.value as T) : this.#empty(undefined)
   }
 
   /** All of them or none. @throws QueueFull */
   async putNowaitBatch(values: readonly T[]): Promise<void> {
-    if (!(await get(this.actor.putBatch.remote(values)))) refuseFull(undefined)
+    if (!(await get(this.actor.putBatch.remote(values)))) this.#full(undefined)
   }
 
   /** Exactly `count`. @throws QueueEmpty when there are fewer. */
   async getNowaitBatch(count: number): Promise<T[]> {
-    return ((await get(this.actor.takeBatch.remote(count))) as T[] | null) ?? refuseEmpty(undefined)
+    return ((await get(this.actor.takeBatch.remote(count))) as T[] | null) ?? this.#empty(undefined)
   }
 
   size(): Promise<number> {
@@ -163,17 +160,12 @@ export class Queue<T = unknown> {
   shutdown(): void {
     kill(this.actor)
   }
-}
-builtinObject(Queue, {
-  name: 'Queue',
-  take: (queue) => ({ handle: (queue as Queue).actor, data: (queue as Queue).maxsize }),
-  make: (actor, maxsize) => Object.assign(Object.create(Queue.prototype) as object, { actor, maxsize }),
-})
 
-function refuseEmpty(timeoutS: number | undefined): never {
-  throw makeError('QUEUE_EMPTY', { detail: timeoutS === undefined ? '' : ` after ${timeoutS} s` })
-}
+  #empty(timeoutS: number | undefined): never {
+    throw makeError('QUEUE_EMPTY', { detail: timeoutS === undefined ? '' : ` after ${timeoutS} s` })
+  }
 
-function refuseFull(timeoutS: number | undefined): never {
-  throw makeError('QUEUE_FULL', { detail: timeoutS === undefined ? '' : ` after ${timeoutS} s` })
+  #full(timeoutS: number | undefined): never {
+    throw makeError('QUEUE_FULL', { detail: timeoutS === undefined ? '' : ` after ${timeoutS} s` })
+  }
 }

@@ -1,12 +1,14 @@
 // How many bytes of shared memory are in use, counted by all processes of a node in one shared word.
 //
-//   K1. Whoever makes a file adds its size before writing; whoever unlinks it subtracts the same size.
+//   K1. Whoever makes a file adds its size before writing; whoever unlinks it subtracts the same size. A file has its full size as soon
+//       as it exists, so that a maker killed in the middle is counted out rightly.
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { nativeShm } from './native.ts'
+import { shmBackend } from './backend.ts'
 
 const CONTROL_BYTES = 4096
+const CONTROL = 'control'
 
 export class ShmControl {
   readonly #dir: string
@@ -14,19 +16,19 @@ export class ShmControl {
 
   constructor(shmDir: string) {
     this.#dir = shmDir
-    const native = nativeShm()
-    this.#used = native ? new BigInt64Array(native.openWriter(path.join(shmDir, 'control'), CONTROL_BYTES), 0, 1) : null
+    const shared = shmBackend().openShared(path.join(shmDir, CONTROL), CONTROL_BYTES)
+    this.#used = shared && new BigInt64Array(shared, 0, 1)
   }
 
   static create(shmDir: string): void {
-    fs.writeFileSync(path.join(shmDir, 'control'), Buffer.alloc(CONTROL_BYTES), { mode: 0o600 })
+    fs.writeFileSync(path.join(shmDir, CONTROL), Buffer.alloc(CONTROL_BYTES), { mode: 0o600 })
   }
 
-  /** Without the addon the folder itself is asked: slower, as right. */
+  /** Without shared counters the folder itself is asked: slower, as right. */
   used(): number {
     if (this.#used) return Number(Atomics.load(this.#used, 0))
     let sum = 0
-    for (const name of fs.readdirSync(this.#dir)) if (name !== 'control') sum += sizeOf(path.join(this.#dir, name))
+    for (const name of fs.readdirSync(this.#dir)) if (name !== CONTROL) sum += sizeOf(path.join(this.#dir, name))
     return sum
   }
 

@@ -1,35 +1,55 @@
-// The native addon, where there is one for this platform. Without it stored values are copied when read, and never recycled.
-//
-//   N1. RAY_TS_SHM=plain turns it off, so that tests can prove the fallback.
+// The native addon (packages/native), where there is one for this platform.
 
 import fs from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
+import type { ShmBackend } from './backend.ts'
+import { readCopy } from './plain.ts'
 
-export interface NativeShm {
-  /** A private, writable view of the value in a segment file; undefined when the file is not there. */
-  openReader(path: string, bytes: number): ArrayBuffer | undefined
-  /** The first `bytes` of a file, shared with every process. */
+interface Addon {
+  openReader(path: string, offset: number, bytes: number, isCounted: boolean): ArrayBuffer | undefined
   openWriter(path: string, bytes: number): ArrayBuffer
-  liveMappings(): number
+  mappings(): number
 }
 
-let loaded: NativeShm | null | undefined
+/** The kernel's limit of mappings for a process, less what V8 and libraries need. Near it, values are copied instead. */
+const MAPPINGS_RESERVE = 8000
 
-export function nativeShm(): NativeShm | null {
-  if (loaded !== undefined) return loaded
-  loaded = null
-  if (process.env.RAY_TS_SHM === 'plain') return null
+export function nativeBackend(): ShmBackend | null {
+  const addon = load()
+  if (!addon) return null
+  const mappingsMax = kernelMappingsMax() - MAPPINGS_RESERVE
+  return {
+    kind: 'native',
+    canRecycle: true,
+    openReader: (path, { offset, bytes, isCounted }) => {
+      if (addon.mappings() >= mappingsMax) return readCopy(path, offset, bytes)
+      const buffer = addon.openReader(path, offset, bytes, isCounted)
+      return buffer && { buffer, byteOffset: 0, byteLength: bytes }
+    },
+    openShared: (path, bytes) => addon.openWriter(path, bytes),
+    mappings: () => addon.mappings(),
+  }
+}
+
+function load(): Addon | null {
   const name = `${process.platform}-${process.arch}.node`
   for (const place of [`./prebuilds/${name}`, `../../../packages/native/prebuilds/${name}`]) {
     const file = fileURLToPath(new URL(place, import.meta.url))
     if (!fs.existsSync(file)) continue
     try {
-      loaded = createRequire(import.meta.url)(file) as NativeShm
-      return loaded
+      return createRequire(import.meta.url)(file) as Addon
     } catch {
-      // Built for another C library: the fallback serves.
+      // Built for another C library: a fallback serves.
     }
   }
-  return loaded
+  return null
+}
+
+function kernelMappingsMax(): number {
+  try {
+    return Number(fs.readFileSync('/proc/sys/vm/max_map_count', 'utf8')) || 65_530
+  } catch {
+    return 65_530
+  }
 }

@@ -1,16 +1,35 @@
 // The node's book of stored values: which copies exist, for whom, and which of them lie on disk.
 //
+// When the store runs full, owners are asked to collect first; after a moment the oldest values that nobody reads move to disk.
+//
 // Invariants:
 //   B1. A copy is in shared memory, on disk, or both for the moment of its move; never in neither while its owner needs it.
 //   B2. What its owner freed, or a dead owner left, is removed from wherever it is, also when the move was under way.
 //   B3. A freed segment goes back to its maker, which may write it anew; a dead maker's files are unlinked here.
+//   B4. What is being read stays in shared memory: its pages would not become free anyway.
+//   B5. A disk that takes nothing is asked again after a while, not at once.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import { type ObjectId, ownerOf, type WorkerTag } from '../../ids/ids.ts'
 import type { SpillLocation } from '../../wire/messages.ts'
 import { ShmControl } from './control.ts'
-import { type StoreFolders, segmentName } from './segment-store.ts'
+import { DiskGuard } from './disk-guard.ts'
+import { segmentName } from './layout.ts'
+import { isUnread, type StoreFolders } from './segment-store.ts'
+import { SpillFiles } from './spill-files.ts'
+
+export interface StoreConfig extends StoreFolders {
+  /** Spilling starts when more than this fraction is in use. */
+  readonly spillThreshold: number
+  /** So many bytes are moved together, where there are so many. */
+  readonly minSpillingBytes: number
+  readonly maxFusedObjects: number
+  /** Files written at once. */
+  readonly maxIoWorkers: number
+  /** What owners get to collect before values are moved. */
+  readonly collectGraceMs: number
+}
 
 interface Copy {
   readonly id: ObjectId
@@ -26,30 +45,48 @@ export interface NodeStoreEvents {
   onPressure(): void
   /** To the maker: these are freed. False when it is gone. */
   recycle(maker: WorkerTag, ids: readonly ObjectId[]): boolean
+  /** To the maker: these lie on disk now. */
+  spilled(maker: WorkerTag, ids: readonly ObjectId[]): void
 }
 
+/** Collections that free nothing become rarer: each costs every process a pause. */
+const COLLECT_MS_MIN = 100
+const COLLECT_MS_MAX = 10_000
+const DISK_RETRY_MS = 1000
+const PINNED_RETRY_MS = 200
+
 export class NodeStore {
-  readonly #folders: StoreFolders
-  readonly #threshold: number
+  readonly #config: StoreConfig
   readonly #events: NodeStoreEvents
   readonly #control: ShmControl
+  readonly #files: SpillFiles
   readonly #copies = new Map<ObjectId, Copy>()
-  #nextDir = 0
-  #isSpilling = false
+  /** Those in shared memory, oldest first. */
+  readonly #resident = new Set<Copy>()
+  readonly #timers = new Set<NodeJS.Timeout>()
+  #movingBytes = 0
+  #jobs = 0
+  #isPlanned = false
+  #retryAt = 0
+  #collectAt = 0
+  #collectEveryMs = COLLECT_MS_MIN
+  #freedBytes = 0
+  #freedAtCollect = 0
+  #spilledEver = 0
 
-  constructor(folders: StoreFolders, threshold: number, events: NodeStoreEvents) {
-    this.#folders = folders
-    this.#threshold = threshold
+  constructor(config: StoreConfig, events: NodeStoreEvents) {
+    this.#config = config
     this.#events = events
-    this.#control = new ShmControl(folders.shmDir)
+    this.#control = new ShmControl(config.shmDir)
+    this.#files = new SpillFiles(config.spillDirs, new DiskGuard(config.diskThreshold, config.diskCheckMs))
   }
 
   created(id: ObjectId, owner: WorkerTag, size: number, spilled: SpillLocation | null): void {
     if (this.#copies.has(id)) return
-    this.#copies.set(id, { id, owner, size, spilled, isMoving: false, isFreed: false })
-    if (!this.#isOverThreshold()) return
-    this.#events.onPressure()
-    void this.#spill()
+    const copy = { id, owner, size, spilled, isMoving: false, isFreed: false }
+    this.#copies.set(id, copy)
+    if (!spilled) this.#resident.add(copy)
+    if (spilled || this.#excessBytes() > 0) this.#relieve()
   }
 
   locate(id: ObjectId): SpillLocation | 'shm' | null {
@@ -68,7 +105,9 @@ export class NodeStore {
         continue
       }
       this.#copies.delete(id)
-      if (copy?.spilled) fs.rmSync(copy.spilled.path, { force: true })
+      if (copy) this.#resident.delete(copy)
+      this.#freedBytes += copy?.size ?? 0
+      if (copy?.spilled) this.#files.free(copy.spilled)
       else if (ownerOf(id) !== from) byMaker.set(ownerOf(id), [...(byMaker.get(ownerOf(id)) ?? []), id])
     }
     for (const [maker, freed] of byMaker) {
@@ -80,61 +119,140 @@ export class NodeStore {
   onWorkerDied(tag: WorkerTag): void {
     const owned = [...this.#copies.values()].filter((copy) => copy.owner === tag).map((copy) => copy.id)
     this.free(owned, -1)
-    const prefixes = [`${tag}-`, `pool-${tag}-`]
-    for (const name of fs.readdirSync(this.#folders.shmDir)) {
-      if (!prefixes.some((prefix) => name.startsWith(prefix))) continue
-      const isNeeded = [...this.#copies.values()].some((copy) => segmentName(copy.id) === name)
-      if (!isNeeded) this.#control.unlink(path.join(this.#folders.shmDir, name))
+    const needed = new Set([...this.#copies.keys()].map(segmentName))
+    const isLeft = (name: string): boolean =>
+      (name.startsWith(`${tag}-`) || name.startsWith(`pool-${tag}-`)) && !needed.has(name)
+    const { shmDir, spillDirs } = this.#config
+    for (const name of listDir(shmDir)) if (isLeft(name)) this.#control.unlink(path.join(shmDir, name))
+    for (const dir of spillDirs) {
+      for (const name of listDir(dir)) if (isLeft(name)) fs.rmSync(path.join(dir, name), { force: true })
     }
   }
 
   stats(): Readonly<Record<string, number>> {
     let spilledBytes = 0
-    for (const copy of this.#copies.values()) if (copy.spilled) spilledBytes += copy.size
-    const { capacityBytes } = this.#folders
-    return { objects: this.#copies.size, shmBytes: this.#control.used(), spilledBytes, capacityBytes }
+    let spilledObjects = 0
+    for (const copy of this.#copies.values()) {
+      if (!copy.spilled) continue
+      spilledBytes += copy.size
+      spilledObjects++
+    }
+    return {
+      objects: this.#copies.size,
+      shmBytes: this.#control.used(),
+      spilledBytes,
+      spilledObjects,
+      spilledObjectsEver: this.#spilledEver,
+      fusedFiles: this.#files.count,
+      capacityBytes: this.#config.capacityBytes,
+    }
   }
 
-  #isOverThreshold(): boolean {
-    return this.#control.used() > this.#threshold * this.#folders.capacityBytes
+  close(): void {
+    for (const timer of this.#timers) clearTimeout(timer)
   }
 
-  /** Moves the oldest copies to disk until the store is below its threshold. */
-  async #spill(): Promise<void> {
-    if (this.#isSpilling) return
-    this.#isSpilling = true
-    try {
-      for (const copy of this.#copies.values()) {
-        if (!this.#isOverThreshold()) return
-        if (copy.spilled === null && !copy.isMoving && !(await this.#move(copy))) return
+  #excessBytes(): number {
+    return this.#control.used() - this.#movingBytes - this.#config.spillThreshold * this.#config.capacityBytes
+  }
+
+  /** Owners first, then the disk. */
+  #relieve(): void {
+    const now = performance.now()
+    if (now >= this.#collectAt) {
+      const hasHelped = this.#freedBytes - this.#freedAtCollect > this.#config.capacityBytes / 20
+      this.#collectEveryMs = hasHelped ? COLLECT_MS_MIN : Math.min(this.#collectEveryMs * 2, COLLECT_MS_MAX)
+      this.#collectAt = now + this.#collectEveryMs
+      this.#freedAtCollect = this.#freedBytes
+      this.#events.onPressure()
+    }
+    this.#plan(this.#config.collectGraceMs)
+  }
+
+  #plan(afterMs: number): void {
+    if (this.#isPlanned) return
+    this.#isPlanned = true
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer)
+      this.#isPlanned = false
+      this.#spill()
+    }, afterMs)
+    this.#timers.add(timer)
+  }
+
+  /** Starts as many moves as are needed and allowed. */
+  #spill(): void {
+    const wait = this.#retryAt - performance.now()
+    if (wait > 0) {
+      if (this.#excessBytes() > 0) this.#plan(wait)
+      return
+    }
+    while (this.#jobs < this.#config.maxIoWorkers && this.#excessBytes() > 0) {
+      const batch = this.#nextBatch()
+      if (batch.length === 0) {
+        this.#retryAt = performance.now() + PINNED_RETRY_MS // Looking costs a file each.
+        return
       }
-    } finally {
-      this.#isSpilling = false
+      this.#jobs++
+      void this.#move(batch).then((hasMoved) => {
+        this.#jobs--
+        if (!hasMoved) this.#retryAt = performance.now() + DISK_RETRY_MS // B5
+        this.#spill()
+      })
     }
   }
 
-  async #move(copy: Copy): Promise<boolean> {
-    const { spillDirs } = this.#folders
-    const dir = spillDirs[this.#nextDir++ % spillDirs.length] as string
-    const target = path.join(dir, segmentName(copy.id))
-    copy.isMoving = true
-    let isMoved = true
-    try {
-      await fs.promises.copyFile(this.#shmPath(copy.id), target)
-    } catch {
-      isMoved = false
-      fs.rmSync(target, { force: true })
+  /** The oldest ones that may move: enough for one file. */
+  #nextBatch(): Copy[] {
+    const { minSpillingBytes, maxFusedObjects, capacityBytes } = this.#config
+    // A small store keeps more than half of what it has when it begins to spill.
+    const target = Math.min(minSpillingBytes, Math.max(this.#excessBytes(), capacityBytes / 4))
+    const batch: Copy[] = []
+    let bytes = 0
+    for (const copy of this.#resident) {
+      if (bytes >= target || batch.length >= maxFusedObjects) break
+      if (copy.isMoving || !isUnread(this.#shmPath(copy.id))) continue // B4
+      batch.push(copy)
+      bytes += copy.size
     }
-    copy.isMoving = false
-    if (isMoved) {
-      copy.spilled = { path: target, offset: 0 }
-      this.#control.unlink(this.#shmPath(copy.id))
+    return batch
+  }
+
+  async #move(batch: readonly Copy[]): Promise<boolean> {
+    let bytes = 0
+    for (const copy of batch) {
+      copy.isMoving = true
+      bytes += copy.size
     }
-    if (copy.isFreed) this.free([copy.id], -1)
-    return isMoved || copy.isFreed
+    this.#movingBytes += bytes
+    const locations = await this.#files.write(batch.map((copy) => ({ file: this.#shmPath(copy.id), size: copy.size })))
+    this.#movingBytes -= bytes
+    const byMaker = new Map<WorkerTag, ObjectId[]>()
+    batch.forEach((copy, i) => {
+      copy.isMoving = false
+      const location = locations?.[i]
+      if (location) {
+        copy.spilled = location
+        this.#resident.delete(copy)
+        this.#spilledEver++
+        this.#control.unlink(this.#shmPath(copy.id))
+        byMaker.set(ownerOf(copy.id), [...(byMaker.get(ownerOf(copy.id)) ?? []), copy.id])
+      }
+    })
+    for (const [maker, ids] of byMaker) this.#events.spilled(maker, ids)
+    for (const copy of batch) if (copy.isFreed) this.free([copy.id], -1)
+    return locations !== null
   }
 
   #shmPath(id: ObjectId): string {
-    return path.join(this.#folders.shmDir, segmentName(id))
+    return path.join(this.#config.shmDir, segmentName(id))
+  }
+}
+
+function listDir(dir: string): string[] {
+  try {
+    return fs.readdirSync(dir)
+  } catch {
+    return []
   }
 }

@@ -1,6 +1,6 @@
 // Stored values as this process writes and reads them: one segment file per value in the node's shared memory folder.
 //
-//     <shmDir>/<tag>-<sequence>     | header page: magic, live readers | the serialized value |
+//     <shmDir>/<tag>-<sequence>     a value, as layout.ts says
 //     <shmDir>/pool-<tag>-<n>       a segment that its maker may write anew
 //
 // Fresh pages of shared memory cost more than the copy into them (3.3 GB/s by write(2), against 8 to 10 GB/s into pages that are
@@ -10,30 +10,32 @@
 //   M1. A segment is complete before anybody hears of it: it is announced after it was written.
 //   M2. Names carry their maker, so that the node can sweep after a crash.
 //   M3. What a reader got stays readable, and unchanged, as long as it holds it: segments with live readers are unlinked, not reused.
-//   M4. `put` never waits: what does not fit into shared memory is written to disk at once.
+//   M4. `write` never waits: what does not fit into shared memory is written to disk at once.
 
 import fs from 'node:fs'
 import path from 'node:path'
-import { makeError } from '../../errors/index.ts'
-import { type ObjectId, ownerOf, sequenceOf } from '../../ids/ids.ts'
-import type { SerializedValue } from '../../values/index.ts'
+import type { ObjectId } from '../../ids/ids.ts'
+import type { ByteRange, SerializedValue } from '../../values/index.ts'
 import type { SpillLocation } from '../../wire/messages.ts'
+import { shmBackend } from './backend.ts'
+import { collectSoon } from './collect.ts'
 import { ShmControl } from './control.ts'
-import { nativeShm } from './native.ts'
+import { DiskGuard, noRoomError } from './disk-guard.ts'
+import { FLAG_NO_RECYCLE, HEADER_BYTES, makeHeader, segmentName, WORD } from './layout.ts'
 
-export const HEADER_BYTES = 4096
-const MAGIC = 0x53595252
 /** Smaller segments are not worth keeping. */
 const POOL_MIN_BYTES = 256 * 1024
+/** Larger ones fit no view on Node 20. */
+const POOL_MAX_BYTES = 4 * 1024 ** 3 - HEADER_BYTES
 const POOL_IDLE_MS = 3000
-/** The kernel allows a process about 65,000 mappings: near it, values are copied instead. */
-const MAPPINGS_MAX = 50_000
-const WRITE_BYTES_MAX = 1 << 30
 
 export interface StoreFolders {
   readonly shmDir: string
   readonly spillDirs: readonly string[]
   readonly capacityBytes: number
+  /** A spill folder's file system may be filled up to this fraction. */
+  readonly diskThreshold: number
+  readonly diskCheckMs: number
 }
 
 interface Segment {
@@ -44,15 +46,12 @@ interface Segment {
   idleSince: number
 }
 
-export function segmentName(id: ObjectId): string {
-  return `${ownerOf(id)}-${sequenceOf(id)}`
-}
-
 export class SegmentStore {
   readonly #folders: StoreFolders
   readonly #tag: number
   readonly #control: ShmControl
-  readonly #native = nativeShm()
+  readonly #guard: DiskGuard
+  readonly #backend = shmBackend()
   readonly #own = new Map<ObjectId, Segment>()
   #pool: Segment[] = []
   #poolCounter = 0
@@ -63,6 +62,7 @@ export class SegmentStore {
     this.#folders = folders
     this.#tag = tag
     this.#control = new ShmControl(folders.shmDir)
+    this.#guard = new DiskGuard(folders.diskThreshold, folders.diskCheckMs)
   }
 
   /** Writes a value; where it went when not into shared memory. @throws ObjectStoreFullError, OutOfDiskError */
@@ -84,16 +84,14 @@ export class SegmentStore {
   }
 
   /** The value's bytes, or undefined when the file is not there (spilled, or gone). */
-  open(id: ObjectId, size: number): Uint8Array | undefined {
-    return this.openAt({ path: path.join(this.#folders.shmDir, segmentName(id)), offset: 0 }, size)
+  open(id: ObjectId, bytes: number): ByteRange | undefined {
+    const file = path.join(this.#folders.shmDir, segmentName(id))
+    return this.#backend.openReader(file, { offset: 0, bytes, isCounted: true })
   }
 
-  openAt(location: SpillLocation, size: number): Uint8Array | undefined {
-    if (this.#native && location.offset === 0 && this.#native.liveMappings() < MAPPINGS_MAX) {
-      const view = this.#native.openReader(location.path, size)
-      return view && new Uint8Array(view)
-    }
-    return readCopy(location, size)
+  /** The same for a copy on disk. */
+  openAt(location: SpillLocation, bytes: number): ByteRange | undefined {
+    return this.#backend.openReader(location.path, { offset: location.offset, bytes, isCounted: false })
   }
 
   /** The owner needs these no more: keeps their pages for the next value, or unlinks them. */
@@ -107,7 +105,17 @@ export class SegmentStore {
     }
   }
 
-  /** Gives back what is kept for reuse: the store runs full. */
+  /** The node moved these to disk and unlinked them: their pages go when our mapping does. */
+  spilled(ids: readonly ObjectId[]): void {
+    for (const id of ids) this.#own.delete(id)
+  }
+
+  /** The store runs full: gives back what is kept for reuse, and has V8 find the references that nobody holds. */
+  collect(): void {
+    this.trim()
+    collectSoon()
+  }
+
   trim(): void {
     for (const segment of this.#pool) this.#control.unlink(segment.file)
     this.#pool = []
@@ -127,13 +135,20 @@ export class SegmentStore {
       const { bytes: has } = this.#pool[i] as Segment
       if (has >= bytes && has <= bytes * 2 && (best < 0 || has < (this.#pool[best] as Segment).bytes)) best = i
     }
-    if (best < 0 || !this.#native) return false
+    if (best < 0) return false
     const [segment] = this.#pool.splice(best, 1) as [Segment]
+    if (!this.#isUnread(segment)) {
+      this.#control.unlink(segment.file)
+      return false
+    }
     try {
       fs.renameSync(segment.file, file)
       segment.file = file
-      segment.mapping ??= this.#native.openWriter(file, segment.bytes)
+      segment.mapping ??= this.#backend.openShared(file, segment.bytes)
     } catch {
+      segment.mapping = null
+    }
+    if (!segment.mapping) {
       this.#control.unlink(segment.file)
       return false
     }
@@ -143,23 +158,17 @@ export class SegmentStore {
   }
 
   #mayReuse(segment: Segment): boolean {
-    if (!this.#native || segment.bytes < POOL_MIN_BYTES) return false
-    let kept = segment.bytes
-    for (const { bytes } of this.#pool) kept += bytes
-    return kept <= this.#folders.capacityBytes / 2 && this.#readers(segment) === 0
+    if (!this.#backend.canRecycle || segment.bytes < POOL_MIN_BYTES || segment.bytes > POOL_MAX_BYTES) return false
+    // What all processes keep counts as used: together they leave room for others' values.
+    return this.#control.used() <= this.#folders.capacityBytes / 2 && this.#isUnread(segment)
   }
 
-  #readers(segment: Segment): number {
-    if (segment.mapping) return Atomics.load(new Int32Array(segment.mapping, 0, 2), 1)
-    try {
-      const fd = fs.openSync(segment.file, 'r')
-      const header = Buffer.alloc(8)
-      fs.readSync(fd, header, 0, 8, 0)
-      fs.closeSync(fd)
-      return header.readInt32LE(4)
-    } catch {
-      return -1 // It was spilled meanwhile.
+  #isUnread(segment: Segment): boolean {
+    if (segment.mapping) {
+      const words = new Int32Array(segment.mapping, 0, 3)
+      return Atomics.load(words, WORD.readers) === 0 && Atomics.load(words, WORD.flags) === 0
     }
+    return isUnread(segment.file)
   }
 
   #keep(segment: Segment): void {
@@ -189,9 +198,16 @@ export class SegmentStore {
 
   #writeToDisk(id: ObjectId, value: SerializedValue): SpillLocation {
     const { spillDirs } = this.#folders
+    const refusals: string[] = []
     let last: unknown
     for (let i = 0; i < spillDirs.length; i++) {
-      const file = path.join(spillDirs[this.#nextSpill++ % spillDirs.length] as string, segmentName(id))
+      const dir = spillDirs[this.#nextSpill++ % spillDirs.length] as string
+      const refusal = this.#guard.refusal(dir, HEADER_BYTES + value.byteLength)
+      if (refusal !== null) {
+        refusals.push(refusal)
+        continue
+      }
+      const file = path.join(dir, segmentName(id))
       try {
         writeFile(file, value)
         return { path: file, offset: 0 }
@@ -200,46 +216,34 @@ export class SegmentStore {
         fs.rmSync(file, { force: true })
       }
     }
-    const reason = (last as Error | undefined)?.message ?? 'there is no spill directory'
-    const detail = `shared memory is full, and so is every spill directory (${reason})`
-    const code = (last as NodeJS.ErrnoException | undefined)?.code === 'ENOSPC' ? 'OUT_OF_DISK' : 'OBJECT_STORE_FULL'
-    throw makeError(code, { size: value.byteLength, detail }, { cause: last })
+    throw noRoomError(value.byteLength, refusals, last)
+  }
+}
+
+/** False also when it is not there: it was spilled meanwhile. */
+export function isUnread(file: string): boolean {
+  try {
+    const fd = fs.openSync(file, 'r')
+    const header = Buffer.alloc(12)
+    fs.readSync(fd, header, 0, header.length, 0)
+    fs.closeSync(fd)
+    return header.readInt32LE(WORD.readers * 4) === 0 && (header.readInt32LE(WORD.flags * 4) & FLAG_NO_RECYCLE) === 0
+  } catch {
+    return false
   }
 }
 
 function writeFile(file: string, value: SerializedValue): void {
-  const header = Buffer.alloc(HEADER_BYTES)
-  header.writeUInt32LE(MAGIC, 0)
   const fd = fs.openSync(file, 'w', 0o600)
   try {
-    fs.writeSync(fd, header)
-    for (const part of value.parts) {
-      for (let done = 0; done < part.byteLength; ) {
-        done += fs.writeSync(fd, part, done, Math.min(part.byteLength - done, WRITE_BYTES_MAX))
-      }
-    }
+    fs.ftruncateSync(fd, HEADER_BYTES + value.byteLength) // K1
+    writeAll(fd, makeHeader())
+    for (const part of value.parts) writeAll(fd, part)
   } finally {
     fs.closeSync(fd)
   }
 }
 
-function readCopy(location: SpillLocation, size: number): Uint8Array | undefined {
-  let fd: number
-  try {
-    fd = fs.openSync(location.path, 'r')
-  } catch {
-    return undefined
-  }
-  try {
-    const bytes = new Uint8Array(size)
-    for (let done = 0; done < size; ) {
-      const at = location.offset + HEADER_BYTES + done
-      const read = fs.readSync(fd, bytes, done, Math.min(size - done, WRITE_BYTES_MAX), at)
-      if (read === 0) return undefined
-      done += read
-    }
-    return bytes
-  } finally {
-    fs.closeSync(fd)
-  }
+function writeAll(fd: number, part: Uint8Array): void {
+  for (let done = 0; done < part.byteLength; ) done += fs.writeSync(fd, part, done)
 }

@@ -1,0 +1,3 @@
+import { storeCases } from './store-cases.ts'
+
+storeCases('koffi')
