@@ -194,6 +194,15 @@ test('[ACT-14] handles travel; when the last one is let go, the actor ends', asy
   await until(() => !isRunning(pid), 'the actor ends when nobody holds it')
 })
 
+test('[ACT-14] calls that are under way keep their actor alive when its handle is gone', async () => {
+  const slow = RemoteCounter.remote()
+  const refs = [slow.increment.remote(1), slow.increment.remote(2), slow.pid.remote()] as const
+  ;(slow as unknown as Disposable)[Symbol.dispose]() // Before the actor has started.
+  const [, sum, pid] = await ray.get(refs)
+  expect(sum).toBe(3)
+  await until(() => !isRunning(pid), 'the actor ends after its last call')
+})
+
 test('[ACT-15] many waiting calls draw a warning', async () => {
   const warnings: string[] = []
   const listen = (warning: Error) => warnings.push(String(warning))

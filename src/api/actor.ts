@@ -267,11 +267,13 @@ function call(state: HandleState, plan: CallPlan, args: readonly unknown[]): unk
     extras: plan.extras,
     schedulingClass: null,
     actorId: state.actorId,
+    handleId: state.handleId,
     target: null,
     costMicros: 0,
     cancel: 'no',
     parent: currentTask()?.taskId ?? 0,
   }
+  core.table.hold(state.handleId)
   runtime.submit(task)
   return returnsOf(task, runtime)
 }

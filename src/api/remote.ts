@@ -230,6 +230,7 @@ function submit(plan: Plan, args: readonly unknown[], runtime: CoreRuntime): unk
     extras: plan.extras,
     schedulingClass: plan.schedulingClass,
     actorId: null,
+    handleId: 0,
     target: null,
     costMicros: 0,
     cancel: 'no',

@@ -354,6 +354,7 @@ export class CoreWorker {
   #tasksOver(_now: Ms, task: Task): void {
     this.#open.delete(task.sequence)
     for (let i = 0; i < task.pinned.length; i++) this.table.release(task.pinned[i] as ObjectId, this.#effects)
+    if (task.handleId !== 0) this.table.release(task.handleId, this.#effects)
     task.args = null
   }
 

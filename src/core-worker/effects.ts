@@ -44,6 +44,8 @@ export interface Task {
   readonly extras: Readonly<Record<string, unknown>> | null
   readonly schedulingClass: SchedulingClass | null // null: an actor's call
   readonly actorId: ActorId | null
+  /** The handle that an actor's call keeps until it is over, so that the actor does not go out of scope before; 0: none. */
+  readonly handleId: ObjectId
   target: Target | null
   /** Estimated when it was pushed. */
   costMicros: number

@@ -24,6 +24,7 @@ function taskOf(fn: RemoteFunctionEntry): Task {
     extras: null,
     schedulingClass,
     actorId: null,
+    handleId: 0,
     target: null,
     costMicros: 0,
     cancel: 'no',
