@@ -41,7 +41,6 @@ await build({
   platform: 'node',
   target: 'node20.19',
   sourcemap: true,
-  keepNames: true,
   packages: 'external',
   plugins: [startup],
   logLevel: 'warning',

@@ -1,10 +1,10 @@
 // The public door of ray-ts.
 
-export { type ActorClass, type ActorHandle, type ActorMethod, method } from './api/actor.ts'
+export { type ActorClass, type ActorHandle, type ActorMethod, type HandleOf, method } from './api/actor.ts'
 export { exitActor, getGpuIds, getRuntimeContext, type RuntimeContext } from './api/context.ts'
 export { availableResources, cancel, clusterResources, getActor, kill, nodes } from './api/control.ts'
 export { ObjectRefGenerator } from './api/generator.ts'
-export { type GetOptions, get, put, type WaitOptions, wait } from './api/get-put-wait.ts'
+export { type GetOptions, get, put, type Values, type WaitOptions, wait } from './api/get-put-wait.ts'
 export { type Cluster, init, isInitialized, shutdown } from './api/init.ts'
 export { ObjectRef } from './api/object-ref.ts'
 export {
@@ -12,10 +12,22 @@ export {
   type InitOptions,
   type MethodOptions,
   NodeAffinitySchedulingStrategy,
+  type ResourceOptions,
+  type RuntimeEnvOptions,
+  type TaskCallOptions,
   type TaskOptions,
 } from './api/options.ts'
 export { type RemoteFunction, remote } from './api/remote.ts'
 export { deserialize, serialize } from './api/serialization.ts'
+export type {
+  AnyFunction,
+  Argument,
+  Constructor,
+  NumReturns,
+  RemoteArguments,
+  RemoteCall,
+  RemoteResult,
+} from './api/types.ts'
 export * as util from './api/util/index.ts'
-export * as exceptions from './errors/errors.ts'
-export { RayError, RayTaskError } from './errors/errors.ts'
+export * as exceptions from './errors/exceptions.ts'
+export { RayError, RayTaskError } from './errors/exceptions.ts'

@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { leftovers, startProgram, until } from './helpers.ts'
+import { leftovers, startProgram, tempDir, until } from './helpers.ts'
 
 describe('the driver ends, however', () => {
   for (const how of ['throw', 'exit', 'end', 'SIGKILL', 'SIGINT', 'SIGTERM'] as const) {
@@ -101,7 +101,7 @@ describe('the node process', () => {
     const cluster = await ray.init({ numCpus: 2 })
     const nap = ray.remote(() => new Promise((resolve) => setTimeout(resolve, 60_000)))
     const ref = nap.remote()
-    const pid = Number(fs.readFileSync(path.join(cluster.sessionDir, 'node.pid'), 'utf8'))
+    const pid = Number.parseInt(fs.readFileSync(path.join(cluster.sessionDir, 'node.pid'), 'utf8'), 10)
     const failed = expect(ray.get(ref)).rejects.toThrow(ray.exceptions.LocalRayletDiedError)
     process.kill(pid, 'SIGKILL')
     await failed
@@ -111,13 +111,14 @@ describe('the node process', () => {
 
   test('[CL-01] a full /dev/shm is not the end: values go to disk', async () => {
     if (process.getuid?.() !== 0) return
-    const small = '/tmp/ray-ts-small-shm'
+    const small = path.join(tempDir(), 'shm')
     fs.mkdirSync(small, { recursive: true })
     try {
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', small])
     } catch {
       return // Mounting is not allowed here.
     }
+    const { RAY_TS_SHM_DIR } = process.env
     process.env.RAY_TS_SHM_DIR = small
     try {
       await ray.init({ numCpus: 1 })
@@ -126,7 +127,7 @@ describe('the node process', () => {
       expect(back.map((one) => one[4_999_999])).toEqual([1, 2, 3])
     } finally {
       await ray.shutdown()
-      delete process.env.RAY_TS_SHM_DIR
+      process.env.RAY_TS_SHM_DIR = RAY_TS_SHM_DIR
       execFileSync('umount', ['-l', small])
     }
   })

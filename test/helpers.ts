@@ -6,11 +6,12 @@ import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
+export { isAlive, leftovers } from './leftovers.ts'
 export { sleep }
 
-/** A fresh folder, and a counter file for what must be counted across processes. */
+/** A fresh folder, e.g. for a file that counts across processes. It goes with the test file's temp root. */
 export function tempDir(): string {
-  return fs.mkdtempSync(path.join(os.tmpdir(), 'ray-ts-test-'))
+  return fs.mkdtempSync(path.join(process.env.RAY_TMPDIR ?? os.tmpdir(), 'test-'))
 }
 
 /** Polls until `check` holds; fails with `what` after `withinMs`. */
@@ -19,15 +20,6 @@ export async function until(check: () => boolean | Promise<boolean>, what: strin
   while (!(await check())) {
     if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`)
     await sleep(20)
-  }
-}
-
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return !fs.readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')
-  } catch {
-    return false
   }
 }
 
@@ -47,22 +39,4 @@ export function startProgram(
   })
   const ended = new Promise<number | null>((resolve) => child.on('close', (code) => resolve(code)))
   return { child, text: () => output, ended }
-}
-
-/** Processes, session folders and shared-memory folders of a session that should be gone. */
-export function leftovers(sessionDir: string): string[] {
-  const left: string[] = []
-  if (fs.existsSync(sessionDir)) left.push(sessionDir)
-  const shm = `/dev/shm/ray-ts-${path.basename(sessionDir)}`
-  if (fs.existsSync(shm)) left.push(shm)
-  for (const pid of fs.readdirSync('/proc')) {
-    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) continue
-    try {
-      if (fs.readFileSync(`/proc/${pid}/environ`, 'utf8').includes(path.basename(sessionDir)) && isAlive(Number(pid)))
-        left.push(`pid ${pid}`)
-    } catch {
-      // It ended while we looked.
-    }
-  }
-  return left
 }

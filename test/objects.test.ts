@@ -14,7 +14,7 @@ beforeAll(async () => {
 })
 afterAll(() => ray.shutdown())
 
-const shmFiles = () => fs.readdirSync(`/dev/shm/ray-ts-${path.basename(cluster.sessionDir)}`)
+const shmFiles = () => fs.readdirSync(`${process.env.RAY_TS_SHM_DIR}/ray-ts-${path.basename(cluster.sessionDir)}`)
 const spilledFiles = (dir: string) => fs.readdirSync(dir).flatMap((name) => fs.readdirSync(path.join(dir, name)))
 
 test('[OBJ-01] a put value reaches tasks unchanged; a reference cannot be put', async () => {

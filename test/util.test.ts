@@ -36,6 +36,21 @@ class Worker {
   }
 }
 
+test('[EXTRA-07] a queue travels: as an argument, captured, and inside a value', async () => {
+  const queue = new Queue<string>({ maxsize: 10 })
+  const given = ray.remote((to: typeof queue) => to.put('given'))
+  const captured = ray.remote(() => queue.put('captured'))
+  const nested = ray.remote(async (box: { queues: (typeof queue)[] }) => {
+    for (const to of box.queues) await to.put(`nested of ${to.maxsize}`)
+    return box.queues[0] === box.queues[1]
+  })
+  await ray.get([given.remote(queue), captured.remote()])
+  expect(await ray.get(nested.remote({ queues: [queue, queue] }))).toBe(true)
+  const got = await queue.getNowaitBatch(4)
+  expect(got.sort()).toEqual(['captured', 'given', 'nested of 10', 'nested of 10'])
+  queue.shutdown()
+})
+
 test('[ACT-13] an actor pool: in order, and as they come', async () => {
   const type = ray.remote(Worker)
   const pool = new ActorPool([type.remote(), type.remote()])

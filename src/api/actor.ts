@@ -14,30 +14,46 @@ import type { ActorInfo, ActorMethodOptions, ActorSpec, ActorWorkerOptions } fro
 import { STREAMING } from '../wire/task-frames.ts'
 import { writeArguments } from './arguments.ts'
 import { DeferredActor } from './deferred-actor.ts'
-import type { ObjectRefGenerator } from './generator.ts'
-import type { ObjectRef } from './object-ref.ts'
 import { type ActorOptions, type MethodOptions, parseOptions } from './options.ts'
 import { Definition, isGeneratorFunction, leaseSpec, REMOTE, retryPredicate, returnsOf } from './remote.ts'
 import { requireRuntime } from './state.ts'
-import type { AnyFunction, Awaited_, Constructor, RemoteArguments, RemoteResult } from './types.ts'
+import type { AnyFunction, Constructor, NumReturns, RemoteArguments, RemoteCall } from './types.ts'
 
 /** A method of an actor handle. */
-export interface ActorMethod<F extends AnyFunction, R = RemoteResult<F>> {
-  remote(...args: RemoteArguments<Parameters<F>>): R
-  options(options: MethodOptions & { numReturns: 'streaming' }): ActorMethod<F, ObjectRefGenerator<Awaited_<F>>>
-  options(options: MethodOptions & { numReturns: number }): ActorMethod<F, ObjectRef[]>
-  options(options: MethodOptions): ActorMethod<F, R>
+export interface ActorMethod<F extends AnyFunction, N extends NumReturns = null> {
+  /** Calls the method and returns at once. Calls of one process through its handles of an actor run in the order they were made. */
+  readonly remote: RemoteCall<F, N>
+  /** The same method with other options. */
+  options<const M extends number | 'streaming'>(options: MethodOptions & { readonly numReturns: M }): ActorMethod<F, M>
+  options(options: MethodOptions): ActorMethod<F, N>
 }
 
-/** A handle to an actor of class `T`. */
+/** Names that a handle never answers to, so that it is no thenable and prints well. */
+type Reserved = 'constructor' | 'then' | 'toJSON'
+
+/**
+ * A handle to an actor of class `T`: its public methods, each with only `.remote` and `.options`. Fields are not reachable from
+ * outside. A handle may be passed to tasks and actors. The actor ends when its last handle is gone; `using handle = …` lets go of
+ * this one at the end of the block.
+ */
 export type ActorHandle<T> = {
-  readonly [K in keyof T as T[K] extends AnyFunction ? K : never]: T[K] extends AnyFunction ? ActorMethod<T[K]> : never
+  readonly [K in Exclude<keyof T & string, Reserved> as T[K] extends AnyFunction ? K : never]: T[K] extends AnyFunction
+    ? ActorMethod<T[K]>
+    : never
+} & HandleOf<T>
+
+declare const classOf: unique symbol
+
+/** What makes a handle one of its class; no member that a program could use but `using`. */
+export interface HandleOf<T> extends Disposable {
+  readonly [classOf]: T
 }
 
 /** A class whose instances are actors. */
 export interface ActorClass<C extends Constructor> {
   /** Makes an actor; the handle is usable at once. */
   remote(...args: RemoteArguments<ConstructorParameters<C>>): ActorHandle<InstanceType<C>>
+  /** The same class with other options; this one stays as it is. */
   options(options: ActorOptions): ActorClass<C>
 }
 
@@ -269,6 +285,8 @@ function call(state: HandleState, plan: CallPlan, args: readonly unknown[]): unk
     actorId: state.actorId,
     handleId: state.handleId,
     target: null,
+    previous: null,
+    next: null,
     costMicros: 0,
     cancel: 'no',
     parent: currentTask()?.taskId ?? 0,

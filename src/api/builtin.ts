@@ -1,4 +1,4 @@
-// Actor classes of this package: they travel by name, since every worker has the package.
+// Classes of this package: they travel by name, since every worker has the package; and so do objects made of an actor handle.
 
 const byName = new Map<string, unknown>()
 const names = new Map<unknown, string>()
@@ -15,4 +15,22 @@ export function builtinName(target: unknown): string | undefined {
 
 export function builtinNamed(name: string): unknown {
   return byName.get(name)
+}
+
+/** How an object that wraps an actor handle travels: as the handle and plain data. */
+export interface BuiltinObject {
+  readonly name: string
+  readonly take: (value: object) => { readonly handle: object; readonly data: unknown }
+  readonly make: (handle: object, data: unknown) => object
+}
+
+const objects = new Map<unknown, BuiltinObject>()
+
+export function builtinObject(type: unknown, kind: BuiltinObject): void {
+  objects.set(type, kind)
+  byName.set(kind.name, kind)
+}
+
+export function builtinObjectKind(value: unknown): BuiltinObject | undefined {
+  return typeof value === 'object' && value !== null ? objects.get(value.constructor) : undefined
 }

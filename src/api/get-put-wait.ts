@@ -57,10 +57,10 @@ export function put<T>(value: T): ObjectRef<T> {
  * Waits until `numReturns` of the references have values (or errors), or the time is over.
  * @returns the ready ones (at most `numReturns`) and the others, each in the order given.
  */
-export async function wait<T>(
-  refs: readonly ObjectRef<T>[],
+export async function wait<R extends ObjectRef>(
+  refs: readonly R[],
   options?: WaitOptions,
-): Promise<[ObjectRef<T>[], ObjectRef<T>[]]> {
+): Promise<[ready: R[], notReady: R[]]> {
   const runtime = requireRuntime()
   const { numReturns = 1, timeoutS = null } = parseOptions<WaitOptions>('ray.wait', options)
   if (!Array.isArray(refs)) throw makeError('NOT_A_REF', { verb: 'wait', got: `${typeof refs} (it takes a list)` })

@@ -9,7 +9,7 @@ import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { deserialize, serializeToBytes, type ValueHost } from '../values/index.ts'
 import type { ActorWorkerOptions } from '../wire/messages.ts'
 import { handleStateOf, makeHandle, remoteClass } from './actor.ts'
-import { builtinName, builtinNamed } from './builtin.ts'
+import { type BuiltinObject, builtinName, builtinNamed, builtinObjectKind } from './builtin.ts'
 import { ObjectRef } from './object-ref.ts'
 import type { ActorOptions, TaskOptions } from './options.ts'
 import { Definition, makeRemote, REMOTE } from './remote.ts'
@@ -97,6 +97,7 @@ type Reduced =
     }
   | { readonly k: 'data'; readonly bytes: string }
   | { readonly k: 'builtin'; readonly name: string }
+  | { readonly k: 'object'; readonly name: string; readonly handle: Reduced; readonly data: unknown }
 
 function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): unknown {
   if (value instanceof ObjectRef) {
@@ -109,14 +110,19 @@ function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => vo
     const data = { className: handle.className, options: handle.options }
     return { k: 'actor', actorId: handle.actorId, handleId: handle.handleId, data }
   }
+  const kind = builtinObjectKind(value)
+  if (kind) {
+    const { handle, data } = kind.take(value as object)
+    return { k: 'object', name: kind.name, handle: reduce(handle, runtime, note), data }
+  }
   if (value instanceof RayError) return { k: 'data', bytes: serializeToBytes(value, runtime.host).toString('base64') }
   const name = typeof value === 'function' ? builtinName(value) : undefined
   if (name !== undefined) return { k: 'builtin', name }
   const mark = typeof value === 'function' ? (value as { [REMOTE]?: RemoteMark })[REMOTE] : undefined
   if (!mark) return undefined
-  const { definition, options, kind } = mark
-  const key = kind === 'function' && isPlainOptions(options) ? definition.key(runtime) : null
-  if (key === null) return { by: 'value', kind, target: definition.target, options }
+  const { definition, options, kind: remoteKind } = mark
+  const key = remoteKind === 'function' && isPlainOptions(options) ? definition.key(runtime) : null
+  if (key === null) return { by: 'value', kind: remoteKind, target: definition.target, options }
   return { k: 'fn', key, name: definition.name, isGenerator: definition.isGenerator, options }
 }
 
@@ -138,6 +144,8 @@ function revive(data: Reduced, runtime: CoreRuntime): unknown {
       )
     case 'builtin':
       return builtinNamed(data.name)
+    case 'object':
+      return (builtinNamed(data.name) as BuiltinObject).make(revive(data.handle, runtime) as object, data.data)
     case 'data':
       return deserialize(Buffer.from(data.bytes, 'base64'), runtime.host)
   }

@@ -14,7 +14,6 @@ export class ObjectRef<T = unknown> {
   readonly id: ObjectId
   /** @internal */
   readonly runtime: CoreRuntime
-  declare readonly __type?: T
   #isHeld = true
 
   /** @internal The caller has taken the hold that this handle gives back. */

@@ -32,7 +32,8 @@ export interface ResourceOptions {
   readonly onInfeasible?: 'fail' | 'wait'
 }
 
-export interface TaskOptions extends ResourceOptions {
+/** Options of a task that may also be changed for single calls: `f.options({ … }).remote(…)`. */
+export interface TaskCallOptions extends ResourceOptions {
   /** Name in logs and errors. Default: the function's. */
   readonly name?: string
   /** How many references `.remote()` returns. Default 1; 'streaming' for generator functions. */
@@ -41,10 +42,14 @@ export interface TaskOptions extends ResourceOptions {
   readonly maxRetries?: number
   /** Which exceptions are retried too: all, or instances of these classes. Default false. */
   readonly retryExceptions?: boolean | readonly (abstract new (...args: never[]) => unknown)[]
-  /** The worker ends after this many runs of the function. 0: never. Default 0. */
-  readonly maxCalls?: number
   /** A generator pauses when this many items were not taken. 0: never. Default 0. */
   readonly generatorBackpressureNumObjects?: number
+}
+
+/** Options of a remote function. */
+export interface TaskOptions extends TaskCallOptions {
+  /** The worker ends after this many runs of the function. 0: never. Default 0; 1 when it asks for GPUs. */
+  readonly maxCalls?: number
 }
 
 export interface ActorOptions extends ResourceOptions {

@@ -17,29 +17,33 @@ import { writeArguments } from './arguments.ts'
 import { ObjectRefGenerator } from './generator.ts'
 import { closureHost } from './host.ts'
 import { ObjectRef } from './object-ref.ts'
-import { type ActorOptions, parseOptions, type ResourceOptions, type TaskOptions, toStrategy } from './options.ts'
+import {
+  type ActorOptions,
+  parseOptions,
+  type ResourceOptions,
+  type TaskCallOptions,
+  type TaskOptions,
+  toStrategy,
+} from './options.ts'
 import { requireRuntime } from './state.ts'
-import type { AnyFunction, Awaited_, Constructor, RemoteArguments, RemoteResult } from './types.ts'
+import type { AnyFunction, Constructor, NumReturns, RemoteCall } from './types.ts'
 
 /** Marks remote functions and classes, so that closures carry them as what they are. */
 export const REMOTE = Symbol.for('ray-ts.remote')
 
 /** A function that runs elsewhere: `f.remote(…)` returns a reference to its result at once. */
-export interface RemoteFunction<F extends AnyFunction, R = RemoteResult<F>> {
-  /** Runs the function on a worker. Arguments may be values or references to them. */
-  remote(...args: RemoteArguments<Parameters<F>>): R
-  /** The same function with other options. */
-  options(options: TaskOptions & { numReturns: 'streaming' }): RemoteFunction<F, ObjectRefGenerator<Awaited_<F>>>
-  options<const N extends number>(
-    options: TaskOptions & { numReturns: N },
-  ): RemoteFunction<
-    F,
-    N extends 1 ? ObjectRef<Awaited_<F>> : N extends 0 ? undefined : ObjectRef<ElementOf<Awaited_<F>>>[]
-  >
-  options(options: TaskOptions): RemoteFunction<F, R>
+export interface RemoteFunction<F extends AnyFunction, N extends NumReturns = null> {
+  /**
+   * Runs the function on a worker and returns at once. Each argument is a value, or a reference to one, which the function then
+   * receives as a value.
+   */
+  readonly remote: RemoteCall<F, N>
+  /** The same function with other options; this one stays as it is. */
+  options<const M extends number | 'streaming'>(
+    options: TaskCallOptions & { readonly numReturns: M },
+  ): RemoteFunction<F, M>
+  options(options: TaskCallOptions): RemoteFunction<F, N>
 }
-
-type ElementOf<T> = T extends readonly (infer E)[] ? E : unknown
 
 /** The definition of a remote function, shared by all its option sets. */
 export class Definition {
@@ -98,10 +102,10 @@ interface Plan {
 }
 
 export function remote<C extends Constructor>(type: C, options?: ActorOptions): ActorClass<C>
-export function remote<F extends AnyFunction>(
+export function remote<F extends AnyFunction, const N extends number | 'streaming'>(
   fn: F,
-  options: TaskOptions & { numReturns: 'streaming' },
-): RemoteFunction<F, ObjectRefGenerator<Awaited_<F>>>
+  options: TaskOptions & { readonly numReturns: N },
+): RemoteFunction<F, N>
 export function remote<F extends AnyFunction>(fn: F, options?: TaskOptions): RemoteFunction<F>
 /**
  * Makes a function or class remote. Calls of the function run on worker processes; instances of the class are actors.
@@ -117,14 +121,14 @@ export function remote(target: AnyFunction | Constructor, options?: TaskOptions 
   return makeRemote(definition, parseOptions<TaskOptions>('a task', options))
 }
 
-export function makeRemote(definition: Definition, options: TaskOptions): RemoteFunction<AnyFunction, unknown> {
+export function makeRemote(definition: Definition, options: TaskOptions): object {
   const name = options.name ?? definition.name
   let plan: Plan | null = null
   let planned: CoreRuntime | null = null
   const wrapper = (): never => {
     throw makeError('NOT_REMOTE_CALL', { name })
   }
-  const own: RemoteFunction<AnyFunction, unknown> = {
+  const own = {
     remote(...args: unknown[]): unknown {
       const runtime = requireRuntime()
       if (plan === null || planned !== runtime) {
@@ -133,7 +137,7 @@ export function makeRemote(definition: Definition, options: TaskOptions): Remote
       }
       return submit(plan, args, runtime)
     },
-    options(more: TaskOptions): never {
+    options(more: TaskOptions): object {
       const parsed = parseOptions<TaskOptions>('a task', more)
       if (parsed.maxCalls !== undefined) {
         const message = 'maxCalls cannot be set in .options()'
@@ -142,7 +146,7 @@ export function makeRemote(definition: Definition, options: TaskOptions): Remote
           hint: 'Set it where the function is made remote: ray.remote(fn, { maxCalls }).',
         })
       }
-      return makeRemote(definition, { ...options, ...parsed }) as never
+      return makeRemote(definition, { ...options, ...parsed })
     },
   }
   return Object.assign(wrapper, own, { [REMOTE]: { kind: 'function', definition, options } })
@@ -232,6 +236,8 @@ function submit(plan: Plan, args: readonly unknown[], runtime: CoreRuntime): unk
     actorId: null,
     handleId: 0,
     target: null,
+    previous: null,
+    next: null,
     costMicros: 0,
     cancel: 'no',
     parent: currentTask()?.taskId ?? 0,

@@ -14,6 +14,7 @@ import { randomHex } from '../runtime/session.ts'
 import { SegmentStore } from '../runtime/shm/segment-store.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { TaskPeer } from '../runtime/task-peer.ts'
+import { watchWorkerFaults } from '../runtime/worker-faults.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { assignment } from './context.ts'
 import './util/index.ts' // Its actor classes are known by name.
@@ -29,16 +30,20 @@ process.setSourceMapsEnabled(true) // Of user code. As a flag it would read our 
 let runtime: CoreRuntime | null = null
 let executor: Executor | null = null
 const workerId = randomHex(28)
-const early: TaskPeer[] = []
+const peers = new Set<TaskPeer>()
 
-const link = new NodeLink({ onMessage, onClose: () => process.exit(0) })
+const link = new NodeLink({ onMessage, onClose: end })
+watchWorkerFaults(link)
 const server = net.createServer((socket) => {
   const peer = new TaskPeer(socket, -1, {
     onFrame: (from, buffer, start) => executor?.onFrame(from, buffer, start),
     onBatchEnd: () => runtime?.perform(),
-    onClose: (closed) => executor?.onPeerClosed(closed),
+    onClose: (closed) => {
+      peers.delete(closed)
+      executor?.onPeerClosed(closed)
+    },
   })
-  early.push(peer)
+  peers.add(peer)
 })
 
 server.listen(config.ownSocket, () => {
@@ -103,13 +108,19 @@ function start(message: FromNode & { t: 'registered' }): void {
   executor = new Executor(made, { load }, exit)
   assignment.exit = exit
   process.on('exit', () => {
-    for (const peer of early) peer.flush()
+    for (const peer of peers) peer.flush()
     link.flush()
   })
 }
 
+/** The node is gone, and cannot end what user code started here. */
+function end(): void {
+  process.once('exit', () => process.kill(-process.pid, 'SIGKILL'))
+  process.exit(0)
+}
+
 function exit(detail: string): void {
-  link.send({ t: 'worker.exiting', detail })
+  link.send({ t: 'worker.exiting', detail, isFailure: false })
   process.exit(0)
 }
 

@@ -13,6 +13,7 @@ import type { ActorId } from '../ids/ids.ts'
 import type { ActorInfo, WorkerAddress } from '../wire/messages.ts'
 import type { Effects, Target, Task } from './effects.ts'
 import { Queue } from './queue.ts'
+import { TaskList } from './task-list.ts'
 
 interface ActorClient {
   readonly actorId: ActorId
@@ -86,7 +87,7 @@ export class ActorSubmitter {
   }
 
   onDone(task: Task): void {
-    task.target?.inflight.delete(task.sequence)
+    task.target?.inflight.remove(task)
     task.target = null
   }
 
@@ -109,7 +110,7 @@ export class ActorSubmitter {
     if (info.state === 'RESTARTING') return this.#judge(client, 'actorUnavailable')
     if (info.state !== 'DEAD') return []
     const failures: ActorFailure[] = []
-    for (const task of client.target?.inflight.values() ?? []) {
+    for (const task of client.target?.inflight.takeAll() ?? []) {
       task.target = null
       failures.push({ task, kind: 'actorDied', info })
     }
@@ -144,7 +145,7 @@ export class ActorSubmitter {
 
   #attach(client: ActorClient, address: WorkerAddress, effects: Effects): void {
     if (client.target?.address.tag !== address.tag) {
-      client.target = { address, leaseId: null, inflight: new Map(), isClosed: false }
+      client.target = { address, leaseId: null, inflight: new TaskList(), isClosed: false }
       effects.push({ t: 'connect', address })
     }
     this.#flush(client, effects)
@@ -158,7 +159,7 @@ export class ActorSubmitter {
     target.isClosed = true
     const failures: ActorFailure[] = []
     const again: Task[] = []
-    for (const task of target.inflight.values()) {
+    for (const task of target.inflight.takeAll()) {
       task.target = null
       if (task.retriesLeft === 0 || task.cancel !== 'no') failures.push({ task, kind, info: client.info })
       else again.push(task)
@@ -189,7 +190,7 @@ export class ActorSubmitter {
 
   #push(target: Target, task: Task, effects: Effects): void {
     task.target = target
-    target.inflight.set(task.sequence, task)
+    target.inflight.add(task)
     effects.push({ t: 'push', target, task })
   }
 }

@@ -9,6 +9,7 @@
 //   W3. A failure that a retry can cure costs a retry and nothing else; `-1` retries never run out.
 
 import { type ActorId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { DenseTable } from '../kernel/dense-table.ts'
 import { unreachable } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import type { ActorInfo, ActorSpec, ExitInfo, FromNode, ToNode } from '../wire/messages.ts'
@@ -41,7 +42,7 @@ export class CoreWorker {
   readonly #tasks: TaskSubmitter
   readonly #dependencies: Dependencies
   /** Every unresolved task of this owner, by sequence. */
-  readonly #open = new Map<number, Task>()
+  readonly #open = new DenseTable<Task>()
   readonly #created = new Map<ActorId, PendingActor>()
   #effects: CoreOutput[] = []
   #sequence = 0
@@ -254,9 +255,10 @@ export class CoreWorker {
     }
   }
 
-  /** The connection to a worker broke. The node tells why (`worker.died`); until then nothing is pushed there. */
+  /** The connection to a worker broke. The node tells why (`worker.died`), and sees to it that this comes. */
   onDisconnected(tag: WorkerTag): void {
     this.actors.onWorkerGone(tag)
+    this.#effects.push({ t: 'toNode', message: { t: 'worker.unreachable', tag } })
   }
 
   onTimer(now: Ms, key: string): void {

@@ -3,6 +3,7 @@
 import type { ActorId, ObjectId, WorkerTag } from '../ids/ids.ts'
 import type { Address, Ms } from '../kernel/machine.ts'
 import type { ActorInfo, ExitInfo, LeaseId, LeaseSpec, ToNode, WireError, WorkerAddress } from '../wire/messages.ts'
+import type { TaskList } from './task-list.ts'
 
 /** One function that this owner calls, with what is known of its speed. Shared by all its tasks. */
 export interface RemoteFunctionEntry {
@@ -18,8 +19,8 @@ export interface Target {
   readonly address: WorkerAddress
   /** null for actors. */
   readonly leaseId: LeaseId | null
-  /** By sequence, in the order of pushing. */
-  readonly inflight: Map<number, Task>
+  /** In the order of pushing. */
+  readonly inflight: TaskList
   isClosed: boolean
 }
 
@@ -47,6 +48,9 @@ export interface Task {
   /** The handle that an actor's call keeps until it is over, so that the actor does not go out of scope before; 0: none. */
   readonly handleId: ObjectId
   target: Target | null
+  /** Its neighbours on the target. */
+  previous: Task | null
+  next: Task | null
   /** Estimated when it was pushed. */
   costMicros: number
   cancel: 'no' | 'requested' | 'forced'

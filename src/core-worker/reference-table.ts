@@ -13,7 +13,8 @@
 //   R3. When an owned object dies, its stored copies are freed, its publication withdrawn, what it contains released; once.
 //   R4. A reference that has left this process is published as soon as its value is known, so that nobody has to ask us.
 
-import { type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { DenseTable } from '../kernel/dense-table.ts'
 import { invariant } from '../kernel/invariant.ts'
 import type { ObjectLocation } from '../wire/messages.ts'
 import type { Effects } from './effects.ts'
@@ -49,13 +50,14 @@ const FREED: ValueState = { kind: 'error', bytes: new Uint8Array(0) }
 
 export class ReferenceTable {
   readonly tag: WorkerTag
-  readonly owned = new Map<ObjectId, OwnedObject>()
+  readonly owned: DenseTable<OwnedObject>
   readonly borrowed = new Map<ObjectId, BorrowedObject>()
   /** Turns a primitive state into the bytes that others can read. Pure, given by the shell. */
   readonly #encodePrimitive: (value: unknown) => Uint8Array
 
   constructor(tag: WorkerTag, encodePrimitive: (value: unknown) => Uint8Array) {
     this.tag = tag
+    this.owned = new DenseTable(makeObjectId(tag, 0))
     this.#encodePrimitive = encodePrimitive
   }
 

@@ -26,6 +26,8 @@ function taskOf(fn: RemoteFunctionEntry): Task {
     actorId: null,
     handleId: 0,
     target: null,
+    previous: null,
+    next: null,
     costMicros: 0,
     cancel: 'no',
     parent: 0,

@@ -22,6 +22,7 @@ import type { Ms } from '../kernel/machine.ts'
 import type { LeaseId, WorkerAddress } from '../wire/messages.ts'
 import type { Effects, SchedulingClass, Target, Task } from './effects.ts'
 import { Queue } from './queue.ts'
+import { TaskList } from './task-list.ts'
 
 export const IDLE_LEASE_MS: Ms = 5
 /** After this long an owner gives a busy lease back and asks anew, so that others get their turn. */
@@ -86,7 +87,7 @@ export class TaskSubmitter {
       leaseId,
       address,
       pool,
-      inflight: new Map(),
+      inflight: new TaskList(),
       backlogMicros: 0,
       isClosed: false,
       grantedAt: now,
@@ -156,11 +157,10 @@ export class TaskSubmitter {
       if (lease.address.tag !== tag) continue
       lease.isClosed = true
       this.#forget(lease)
-      for (const task of lease.inflight.values()) {
+      for (const task of lease.inflight.takeAll()) {
         task.target = null
         lost.push(task)
       }
-      lease.inflight.clear()
     }
     return lost
   }
@@ -194,7 +194,7 @@ export class TaskSubmitter {
       const isServed = pool.queue.length === 0 || pool.leases.length > 0 || pool.requests.size > 0
       invariant(isServed, `S2: ${pool.queue.length} tasks of ${pool.schedulingClass.key} wait for nothing`)
       for (const lease of pool.leases) {
-        for (const task of lease.inflight.values()) invariant(task.target === lease, `S1: task ${task.sequence}`)
+        for (const task of lease.inflight) invariant(task.target === lease, `S1: task ${task.sequence}`)
       }
     }
   }
@@ -220,7 +220,7 @@ export class TaskSubmitter {
       task.target = lease
       task.costMicros = cost
       lease.backlogMicros += cost
-      lease.inflight.set(task.sequence, task)
+      lease.inflight.add(task)
       effects.push({ t: 'push', target: lease, task })
     }
     if (queue.length === 0 && pool.requests.size > 0) this.#cancelRequests(pool, effects)
@@ -229,7 +229,7 @@ export class TaskSubmitter {
 
   /** The task is not in flight any more. */
   #take(lease: Lease, task: Task): void {
-    lease.inflight.delete(task.sequence)
+    lease.inflight.remove(task)
     lease.backlogMicros -= task.costMicros
     task.target = null
   }

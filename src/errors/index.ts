@@ -1,5 +1,4 @@
 export { ERROR_TABLE, type ErrorCode, type ErrorEntry } from './codes.ts'
-export * as exceptions from './errors.ts'
 export {
   ERROR_CLASSES,
   type ErrorParams,

@@ -38,8 +38,12 @@ export type RayletInput =
       readonly pid: number
       readonly code: number | null
       readonly signal: string | null
+      /** What its last output says about the reason. */
+      readonly note?: string
     }
   | { readonly t: 'startFailed'; readonly startupToken: string; readonly detail: string }
+  /** It runs, but a process that had given it work cannot reach it. */
+  | { readonly t: 'unreachable'; readonly tag: WorkerTag; readonly detail: string }
   | { readonly t: 'outOfMemory'; readonly tag: WorkerTag; readonly detail: string }
 
 export interface RayletConfig {
@@ -133,7 +137,7 @@ export class Raylet {
         return this.leases.unblock(from)
       case 'worker.exiting': {
         const worker = this.pool.workers.get(from)
-        if (worker) worker.endReason = { reason: 'intended', detail: message.detail }
+        if (worker) worker.endReason = { reason: message.isFailure ? 'crashed' : 'intended', detail: message.detail }
         return
       }
       case 'object.publish':
@@ -167,6 +171,8 @@ export class Raylet {
         return this.#startFailed(event.startupToken, event.detail)
       case 'outOfMemory':
         return this.#kill(event.tag, 'outOfMemory', event.detail)
+      case 'unreachable':
+        return this.#kill(event.tag, 'crashed', event.detail)
     }
   }
 
@@ -329,5 +335,6 @@ function exitOf(event: RayletInput & { t: 'gone' }, worker: PooledWorker | undef
   const { tag, pid, code, signal } = event
   const how = signal ? `it was ended by ${signal}` : `it exited with code ${code ?? 'unknown'}`
   const known = worker?.endReason
-  return { tag, pid, code, signal, reason: known?.reason ?? 'crashed', detail: known ? known.detail : how }
+  const note = event.note === undefined ? '' : ` (${event.note})`
+  return { tag, pid, code, signal, reason: known?.reason ?? 'crashed', detail: known ? known.detail : how + note }
 }

@@ -18,7 +18,7 @@ export interface PooledWorker {
   idleSince: Ms
   /** Set before it ends by our doing, for the exit report. */
   endReason: {
-    readonly reason: 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'
+    readonly reason: 'crashed' | 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'
     readonly detail: string
   } | null
 }

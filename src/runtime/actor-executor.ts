@@ -8,7 +8,8 @@ import { makeError } from '../errors/index.ts'
 import type { ActorSpec } from '../wire/messages.ts'
 import { STATUS } from '../wire/task-frames.ts'
 import type { CoreRuntime } from './core-runtime.ts'
-import type { AnyFunction, FunctionSource, Job, JobRunner, Outcome } from './job-runner.ts'
+import type { Job } from './job.ts'
+import { type AnyFunction, CANCELLED, type FunctionSource, type JobRunner, type Outcome } from './job-runner.ts'
 import { runConcurrently, setSerialTask, type TaskContext } from './task-context.ts'
 
 interface Group {
@@ -60,7 +61,7 @@ export class ActorExecutor {
     try {
       setSerialTask(context)
       const type = (await this.#functions.load(spec.definition)) as unknown as new (...args: unknown[]) => object
-      const args = await this.#runner.arguments(Buffer.from(spec.args))
+      const args = await this.#runner.arguments(Buffer.from(spec.args), 0)
       const instance = new type(...args) as Record<string, unknown>
       const { options } = spec
       const groups = new Map<string, Group>()
@@ -113,34 +114,31 @@ export class ActorExecutor {
 
   #runCall(actor: ActorState, group: Group, job: Job): void {
     group.running++
-    this.#runner.track(job)
     const began = performance.now()
-    const outcome = this.#startCall(actor, job)
-    if (!(outcome instanceof Promise)) {
-      this.#runner.answer(job, outcome, Math.round((performance.now() - began) * 1000))
-      this.#callDone(actor, group)
-      return
-    }
-    outcome.then((settled) => {
-      this.#runner.answer(job, settled, Math.round((performance.now() - began) * 1000))
+    const outcome = this.#startCall(actor, job, (settled) => {
+      this.#runner.answer(job, settled, microsSince(began))
       this.#callDone(actor, group)
       this.#runtime.perform()
     })
+    if (!outcome) return
+    this.#runner.answer(job, outcome, microsSince(began))
+    this.#callDone(actor, group)
   }
 
-  #startCall(actor: ActorState, job: Job): Outcome | Promise<Outcome> {
-    if (job.isCancelled) return { status: STATUS.cancelled, value: undefined }
-    const method = actor.instance[job.key]
+  #startCall(actor: ActorState, job: Job, later: (outcome: Outcome) => void): Outcome | null {
+    if (job.isCancelled) return CANCELLED
+    const { spec, instance } = actor
+    const method = instance[job.key]
     if (typeof method !== 'function') {
-      const methods = Object.keys(actor.spec.options.methods).join(', ')
-      const params = { className: actor.spec.className, method: job.key, methods }
+      const methods = Object.keys(spec.options.methods).join(', ')
+      const params = { className: spec.className, method: job.key, methods }
       return { status: STATUS.error, value: makeError('ACTOR_METHOD_MISSING', params) }
     }
-    const context = this.#runner.context(job, actor.spec)
+    job.actorId = spec.actorId
     if (actor.isConcurrent)
-      return runConcurrently(context, () => this.#runner.call(job, method as AnyFunction, actor.instance))
-    setSerialTask(context)
-    return this.#runner.call(job, method as AnyFunction, actor.instance)
+      return runConcurrently(job, () => this.#runner.call(job, method as AnyFunction, instance, later))
+    setSerialTask(job)
+    return this.#runner.call(job, method as AnyFunction, instance, later)
   }
 
   #callDone(actor: ActorState, group: Group): void {
@@ -152,4 +150,8 @@ export class ActorExecutor {
     }
     if (actor.isFinishing) this.#endIfFinished()
   }
+}
+
+function microsSince(began: number): number {
+  return Math.round((performance.now() - began) * 1000)
 }

@@ -64,7 +64,7 @@ export class CoreRuntime {
   readonly link: NodeLink
   readonly store: SegmentStore
   readonly host: ValueHost
-  readonly waiting: Waiting = new Waiting(this)
+  readonly waiting: Waiting
   readonly handles: Handles = new Handles(
     (id) => {
       if (!this.isClosed) this.core.release(id)
@@ -81,7 +81,6 @@ export class CoreRuntime {
   readonly #streamWaiters = new Map<number, Set<() => void>>()
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
   readonly #peers = new Map<WorkerTag, TaskPeer>()
-  readonly #packedExtras = new WeakMap<object, Buffer>()
   readonly #locating = new Map<ObjectId, ((where: SpillLocation | 'shm' | null) => void)[]>()
   readonly #refused = new Map<string, RayError>()
   readonly #creationRefused = new Map<string, (error: RayError) => void>()
@@ -92,6 +91,7 @@ export class CoreRuntime {
     this.link = options.link
     this.store = options.store
     this.host = options.host
+    this.waiting = new Waiting(this, options.identity.tag)
     this.core = new CoreWorker(options.identity.tag, encodePrimitive, options.warnAt)
   }
 
@@ -500,28 +500,11 @@ export class CoreRuntime {
 
   #push(target: Target, task: Task): void {
     const peer = this.#peer(target.address)
-    const index = peer.indexOf(task.fn.key, task.actorId !== null)
-    writePush(
-      peer.out,
-      task.sequence,
-      index,
-      task.numReturns,
-      task.args as Uint8Array,
-      task.nestedRefs,
-      this.#extras(task),
-    )
+    const { out } = peer
+    const index = peer.indexOf(task.fn, task.actorId !== null, task.extras)
+    const again = task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt }) : null
+    writePush(out, task.sequence, index, task.numReturns, task.args as Uint8Array, task.nestedRefs, again)
     peer.schedule()
-  }
-
-  #extras(task: Task): Buffer | null {
-    if (task.attempt > 0) return packData({ ...task.extras, attempt: task.attempt })
-    if (!task.extras) return null
-    let packed = this.#packedExtras.get(task.extras)
-    if (!packed) {
-      packed = packData(task.extras)
-      this.#packedExtras.set(task.extras, packed)
-    }
-    return packed
   }
 
   #cancelOnWorker(target: Target, sequence: number, isRecursive: boolean): void {

@@ -9,12 +9,21 @@
 
 import { makeError } from '../errors/index.ts'
 import { makeObjectId } from '../ids/ids.ts'
-import { readU16, readU32 } from '../wire/byte-writer.ts'
+import { readU32 } from '../wire/byte-writer.ts'
 import { unpackData } from '../wire/codec.ts'
-import { CANCEL_STATE, FRAME, type PushExtras, readPush, STATUS, writeCancelAck } from '../wire/task-frames.ts'
+import {
+  CANCEL_STATE,
+  FRAME,
+  type PushExtras,
+  pushFunctionIndex,
+  readDefine,
+  STATUS,
+  writeCancelAck,
+} from '../wire/task-frames.ts'
 import { ActorExecutor } from './actor-executor.ts'
 import type { CoreRuntime } from './core-runtime.ts'
-import { type AnyFunction, type FunctionSource, type Job, JobRunner, type Outcome } from './job-runner.ts'
+import { Job } from './job.ts'
+import { type AnyFunction, type FunctionSource, JobRunner, type Outcome } from './job-runner.ts'
 import { setSerialTask } from './task-context.ts'
 import type { TaskPeer } from './task-peer.ts'
 
@@ -47,7 +56,8 @@ export class Executor {
     this.#exit = exit
     this.#runner = new JobRunner(runtime, (job) => {
       // What is left of it would go on beside the next task: this worker is not used again.
-      if (!job.isMethod && this.#running === job) setImmediate(() => this.#leave(job.peer, 'a cancelled task went on'))
+      if (!job.definition.isMethod && this.#running === job)
+        setImmediate(() => this.#leave(job.peer, 'a cancelled task went on'))
     })
     this.actors = new ActorExecutor({ runtime, functions, runner: this.#runner, exit })
     runtime.onBlocked = () => this.#onBlocked()
@@ -60,8 +70,8 @@ export class Executor {
         peer.tag = readU32(buffer, start + 1)
         return
       case FRAME.define: {
-        const text = buffer.toString('utf8', start + 8, start + 8 + readU16(buffer, start + 6))
-        peer.definitions[readU32(buffer, start + 1)] = { isMethod: buffer[start + 5] === 1, text }
+        const { index, isMethod, text, extras } = readDefine(buffer, start)
+        peer.definitions[index] = { isMethod, text, extras: extras ? (unpackData(extras) as PushExtras) : NO_EXTRAS }
         return
       }
       case FRAME.push:
@@ -86,28 +96,14 @@ export class Executor {
   }
 
   #onPush(peer: TaskPeer, buffer: Buffer, start: number): void {
-    const push = readPush(buffer, start)
-    const definition = peer.definitions[push.functionIndex]
+    const definition = peer.definitions[pushFunctionIndex(buffer, start)]
     if (!definition) {
       peer.close()
       return
     }
-    const job: Job = {
-      peer,
-      sequence: push.task,
-      key: definition.text,
-      isMethod: definition.isMethod,
-      numReturns: push.numReturns,
-      args: push.args,
-      refs: push.refs,
-      extras: push.extras ? (unpackData(push.extras) as PushExtras) : NO_EXTRAS,
-      controller: null,
-      isCancelled: false,
-      consumed: 0,
-      onConsumed: null,
-    }
+    const job = new Job(peer, definition, buffer, start)
     for (const ref of job.refs) this.#runtime.core.table.hold(ref)
-    if (job.isMethod) this.actors.enqueue(job)
+    if (definition.isMethod) this.actors.enqueue(job)
     else {
       this.#queue.push(job)
       if (this.#running === null) this.#pump()
@@ -157,21 +153,16 @@ export class Executor {
     }
     if (loaded.averageMicros < 0 || loaded.averageMicros > SLOW_MICROS) job.peer.flush()
     this.#running = job
-    this.#runner.track(job)
     const began = performance.now()
     this.#runningSince = began
-    setSerialTask(this.#runner.context(job, null))
-    const outcome = this.#runner.call(job, loaded.fn, undefined)
-    if (!(outcome instanceof Promise)) {
-      this.#settle(job, outcome, began, loaded)
-      return
-    }
-    if (this.#queue.length > 0) this.#armBounce()
-    outcome.then((settled) => {
+    setSerialTask(job)
+    const outcome = this.#runner.call(job, loaded.fn, undefined, (settled) => {
       this.#settle(job, settled, began, loaded)
       this.#runtime.perform()
       this.#pump()
     })
+    if (outcome) this.#settle(job, outcome, began, loaded)
+    else if (this.#queue.length > 0) this.#armBounce()
   }
 
   #settle(job: Job, outcome: Outcome, began: number, loaded: Loaded): void {
@@ -236,15 +227,11 @@ export class Executor {
     const job = this.#runner.find(peer, sequence)
     if (!job) return ack(CANCEL_STATE.unknown)
     ack(CANCEL_STATE.signalled)
-    job.isCancelled = true
-    job.onConsumed?.()
     if (isRecursive) {
       for (const child of this.#runtime.core.childrenOf(makeObjectId(peer.tag, sequence))) {
         this.#runtime.cancel(makeObjectId(this.#runtime.core.tag, child.sequence), false, true)
       }
     }
-    const controller = job.controller ?? new AbortController()
-    job.controller = controller
-    controller.abort(makeError('TASK_CANCELLED', { name: job.extras.name ?? job.key }))
+    job.cancel(makeError('TASK_CANCELLED', { name: job.name }))
   }
 }

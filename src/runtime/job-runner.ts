@@ -7,7 +7,6 @@
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { encodeSmall } from '../values/index.ts'
-import type { ActorSpec } from '../wire/messages.ts'
 import {
   beginInline,
   beginItem,
@@ -15,7 +14,6 @@ import {
   endFrame,
   endInline,
   endReply,
-  type PushExtras,
   STATUS,
   STREAMING,
   ValueReader,
@@ -25,7 +23,7 @@ import {
 } from '../wire/task-frames.ts'
 import type { CoreRuntime } from './core-runtime.ts'
 import { INLINE_BYTES_MAX } from './core-runtime.ts'
-import type { TaskContext } from './task-context.ts'
+import type { Job } from './job.ts'
 import type { TaskPeer } from './task-peer.ts'
 import { Later } from './waiting.ts'
 
@@ -36,29 +34,15 @@ export interface FunctionSource {
   load(key: string): Promise<AnyFunction>
 }
 
-/** One push of an owner. */
-export interface Job {
-  readonly peer: TaskPeer
-  readonly sequence: number
-  readonly key: string
-  readonly isMethod: boolean
-  readonly numReturns: number
-  readonly args: Buffer
-  readonly refs: readonly ObjectId[]
-  readonly extras: PushExtras
-  controller: AbortController | null
-  isCancelled: boolean
-  consumed: number
-  onConsumed: (() => void) | null
-}
-
 export interface Outcome {
   readonly status: number
   readonly value: unknown
 }
 
 const NO_IDS: readonly ObjectId[] = []
+const NO_ARGUMENTS: unknown[] = []
 const CANCEL_SETTLE_MS = 50
+export const CANCELLED: Outcome = { status: STATUS.cancelled, value: undefined }
 
 export class JobRunner {
   readonly #runtime: CoreRuntime
@@ -81,63 +65,71 @@ export class JobRunner {
 
   /** An owner is gone: nobody waits for its jobs. */
   onPeerClosed(peer: TaskPeer): void {
-    for (const job of this.#jobs.get(peer)?.values() ?? []) {
-      job.isCancelled = true
-      job.controller?.abort()
-      job.onConsumed?.()
-    }
+    for (const job of this.#jobs.get(peer)?.values() ?? []) job.cancel()
     this.#jobs.delete(peer)
   }
 
-  context(job: Job, actor: ActorSpec | null): TaskContext {
-    let controller = job.controller
-    return {
-      taskId: makeObjectId(job.peer.tag, job.sequence),
-      name: job.extras.name ?? job.key,
-      actorId: actor?.actorId ?? null,
-      attempt: job.extras.attempt ?? 0,
-      get controller() {
-        controller ??= job.controller ??= new AbortController()
-        return controller
-      },
-    }
-  }
-
-  call(job: Job, fn: AnyFunction, self: unknown): Outcome | Promise<Outcome> {
+  /** The outcome, or null when it comes later, through `later`. */
+  call(job: Job, fn: AnyFunction, self: unknown, later: (outcome: Outcome) => void): Outcome | null {
     try {
-      const args = this.arguments(job.args)
-      if (args instanceof Promise) return args.then((ready) => this.#invoke(job, fn, self, ready)).catch(failed)
-      return this.#invoke(job, fn, self, args)
+      const args = this.arguments(job.buffer, job.argsStart)
+      if (!(args instanceof Promise)) return this.#invoke(job, fn, self, args, later)
+      this.track(job)
+      args.then(
+        (ready) => {
+          const outcome = this.#invoke(job, fn, self, ready, later)
+          if (outcome) later(outcome)
+        },
+        (error: unknown) => later(failed(error)),
+      )
+      return null
     } catch (error) {
       return failed(error)
     }
   }
 
-  #invoke(job: Job, fn: AnyFunction, self: unknown, args: unknown[]): Outcome | Promise<Outcome> {
+  #invoke(
+    job: Job,
+    fn: AnyFunction,
+    self: unknown,
+    args: unknown[],
+    later: (outcome: Outcome) => void,
+  ): Outcome | null {
     try {
       const result = fn.apply(self, args)
-      if (job.numReturns === STREAMING) return this.#stream(job, result)
-      if (isThenable(result)) {
-        return this.#orCancelled(job, Promise.resolve(result as PromiseLike<unknown>).then(succeeded, failed))
+      if (job.numReturns === STREAMING) {
+        this.track(job)
+        void this.#stream(job, result).then(later)
+        return null
       }
-      return { status: STATUS.ok, value: result }
+      if (!isThenable(result)) return { status: STATUS.ok, value: result }
+      this.track(job)
+      this.#await(job, result as PromiseLike<unknown>, later)
+      return null
     } catch (error) {
       return failed(error)
     }
   }
 
-  /** A cancelled task is answered when it ends, or shortly after its signal fired. */
-  #orCancelled(job: Job, outcome: Promise<Outcome>): Promise<Outcome> {
-    return new Promise((resolve) => {
-      outcome.then((settled) => resolve(job.isCancelled ? { status: STATUS.cancelled, value: undefined } : settled))
-      job.controller ??= new AbortController()
-      job.controller.signal.addEventListener('abort', () => {
-        setTimeout(() => {
-          resolve({ status: STATUS.cancelled, value: undefined })
-          this.#onWentOn(job)
-        }, CANCEL_SETTLE_MS).unref()
-      })
-    })
+  /** A cancelled job is answered when it ends, or shortly after its signal fired. */
+  #await(job: Job, result: PromiseLike<unknown>, later: (outcome: Outcome) => void): void {
+    let isOver = false
+    const end = (outcome: Outcome): void => {
+      if (isOver) return
+      isOver = true
+      later(job.isCancelled ? CANCELLED : outcome)
+    }
+    result.then(
+      (value) => end({ status: STATUS.ok, value }),
+      (error: unknown) => end(failed(error)),
+    )
+    job.onCancelled = () => {
+      setTimeout(() => {
+        if (isOver) return
+        end(CANCELLED)
+        this.#onWentOn(job)
+      }, CANCEL_SETTLE_MS).unref()
+    }
   }
 
   async #stream(job: Job, result: unknown): Promise<Outcome> {
@@ -145,7 +137,7 @@ export class JobRunner {
       const source = (isThenable(result) ? await result : result) as AsyncIterable<unknown> & Iterable<unknown>
       const open = source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator]
       if (typeof open !== 'function') {
-        const message = `${job.extras.name ?? job.key} was called with numReturns: 'streaming' but returned no iterator`
+        const message = `${job.name} was called with numReturns: 'streaming' but returned no iterator`
         return failed(makeError('INVALID_ARGUMENT', { message, hint: 'Make it a generator function.' }))
       }
       const iterator = open.call(source) as AsyncIterator<unknown>
@@ -156,7 +148,7 @@ export class JobRunner {
         await this.#awaitConsumer(job, index + 1)
       }
       await iterator.return?.()
-      return { status: STATUS.cancelled, value: undefined }
+      return CANCELLED
     } catch (error) {
       return failed(error)
     }
@@ -181,8 +173,10 @@ export class JobRunner {
     }
   }
 
-  arguments(blob: Buffer): unknown[] | Promise<unknown[]> {
-    const reader = new ValueReader(blob, 0)
+  /** The args blob that begins at `start`. Nobody may change the list. */
+  arguments(blob: Buffer, start: number): unknown[] | Promise<unknown[]> {
+    if (blob[start] === 0 && blob[start + 1] === 0) return NO_ARGUMENTS
+    const reader = new ValueReader(blob, start)
     const count = reader.u16()
     const args = new Array<unknown>(count)
     let later = false
@@ -232,7 +226,7 @@ export class JobRunner {
     const values = isStream || count === 0 ? [] : toArray(value)
     if (!values || values.length !== count) {
       const got = values ? `${values.length} values` : typeof value
-      const message = `${job.extras.name ?? job.key} should return an array of ${count} values (numReturns), but returned ${got}`
+      const message = `${job.name} should return an array of ${count} values (numReturns), but returned ${got}`
       this.replyError(
         job,
         makeError('INVALID_ARGUMENT', { message, hint: 'Return as many values as numReturns says.' }),
@@ -256,7 +250,7 @@ export class JobRunner {
   }
 
   replyError(job: Job, error: unknown, micros: number): void {
-    const bytes = this.#runtime.encodeTaskError(error, job.extras.name ?? job.key)
+    const bytes = this.#runtime.encodeTaskError(error, job.name)
     const { out } = job.peer
     const start = beginReply(out, job.sequence, STATUS.error, micros)
     writeErrorBody(out, bytes)
@@ -272,7 +266,7 @@ export class JobRunner {
 
   /** The job is over: which of its nested references does this process keep? Those are granted to us by the owner. */
   #finish(job: Job): readonly ObjectId[] {
-    this.#jobs.get(job.peer)?.delete(job.sequence)
+    if (job.isTracked) this.#jobs.get(job.peer)?.delete(job.sequence)
     if (job.refs.length === 0) return NO_IDS
     const { table, effects } = this.#runtime.core
     const kept: ObjectId[] = []
@@ -310,7 +304,10 @@ export class JobRunner {
     else writeStored(out, prepared.storageId, prepared.size, prepared.refs)
   }
 
+  /** From now on it can be found: it waits, or goes on after this turn of the event loop. */
   track(job: Job): void {
+    if (job.isTracked) return
+    job.isTracked = true
     let jobs = this.#jobs.get(job.peer)
     if (!jobs) {
       jobs = new Map()
@@ -323,10 +320,6 @@ export class JobRunner {
 type Prepared = ReturnType<CoreRuntime['write']>
 
 const probe = Buffer.allocUnsafeSlow(264)
-
-function succeeded(value: unknown): Outcome {
-  return { status: STATUS.ok, value }
-}
 
 function failed(error: unknown): Outcome {
   return { status: STATUS.error, value: error }

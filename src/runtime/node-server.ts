@@ -3,6 +3,8 @@
 // Invariants:
 //   S1. A process that registered is reported gone once, when its connection has closed and (for workers) the process has ended.
 //   S2. The node ends with the driver that started it, however that ends, and leaves no process, socket or file.
+//   S3. A worker leads a process group of its own. What user code started in it ends with the worker; a child that is to live on
+//       must leave the group (`detached: true`).
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import fs from 'node:fs'
@@ -16,10 +18,15 @@ import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/c
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type ToNode } from '../wire/messages.ts'
 import { type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
-import { removeSession } from './session.ts'
+import { noteProcess, removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
 import { WorkerOutput } from './worker-output.ts'
 
+/** A dead worker's pipes stay open when a child that left its group inherited them: its end is reported all the same. */
+const OUTPUT_PATIENCE_MS = 200
+/** A worker whose connection closed is ending, mostly. Only one that has not ended by then is killed. */
+const UNREACHABLE_PATIENCE_MS = 1000
+const HEAP_FULL = 'its JavaScript heap was full: give it more with the option memory, or keep less at once'
 /** The driver that started this node knows its tag beforehand. */
 const FIRST_DRIVER: WorkerTag = 1
 
@@ -84,7 +91,7 @@ export class NodeServer {
 
   async listen(): Promise<void> {
     const { session, store, nodeId } = this.#config
-    fs.writeFileSync(path.join(session.dir, 'node.pid'), String(process.pid))
+    noteProcess(path.join(session.dir, 'node.pid'))
     // What programs need that join by address.
     const shared = JSON.stringify({ store, nodeId })
     fs.writeFileSync(path.join(session.dir, 'node.json'), shared, { mode: 0o600 })
@@ -100,7 +107,7 @@ export class NodeServer {
     if (this.#isEnding) return
     this.#isEnding = true
     this.#broadcast({ t: 'node.ending', detail })
-    for (const { child } of this.#processes.values()) child.kill('SIGKILL')
+    for (const { child } of this.#processes.values()) killGroup(child, 'SIGKILL')
     this.#server.close()
     this.#store.close()
     removeSession(this.#config.session)
@@ -157,6 +164,9 @@ export class NodeServer {
         this.#send(client.tag, { t: 'node.statsAre', requestId: message.requestId, stats })
         return
       }
+      case 'worker.unreachable':
+        setTimeout(() => this.#unreachable(message.tag), UNREACHABLE_PATIENCE_MS).unref()
+        return
       case 'node.shutdown':
         return this.end('ray.shutdown()')
       default:
@@ -204,26 +214,33 @@ export class NodeServer {
       worker.isDisconnected = true
       this.#reportIfGone(worker)
       // A worker without its node is of no use; most are ending already.
-      if (worker.exit === null) setTimeout(() => worker.child.kill('SIGKILL'), 200).unref()
+      if (worker.exit === null) setTimeout(() => killGroup(worker.child, 'SIGKILL'), 200).unref()
       return
     }
     this.#gone(client.tag, client.pid, null, null)
+  }
+
+  #unreachable(tag: WorkerTag): void {
+    if (this.#isEnding || !this.#byTag.has(tag)) return
+    const detail = 'its connection to a process that had given it work was closed'
+    const event = { t: 'unreachable', tag, detail } as const
+    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
 
   #reportIfGone(worker: WorkerProcess): void {
     if (!worker.isDisconnected || !worker.exit || worker.tag < 0) return
     const { code, signal } = worker.exit
     this.#byTag.delete(worker.tag)
-    this.#gone(worker.tag, worker.child.pid ?? 0, code, signal)
+    const isHeapFull = worker.stderr.tail.some((line) => line.includes('JavaScript heap out of memory'))
+    this.#gone(worker.tag, worker.child.pid ?? 0, code, signal, isHeapFull ? HEAP_FULL : undefined)
   }
 
-  #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null): void {
+  #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null, note?: string): void {
     this.#clients.delete(tag)
     if (this.#isEnding) return
     this.#store.onWorkerDied(tag)
-    this.#performRaylet(
-      this.#raylet.step(performance.now(), { kind: 'local', event: { t: 'gone', tag, pid, code, signal } }),
-    )
+    const event = { t: 'gone', tag, pid, code, signal, ...(note !== undefined && { note }) } as const
+    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
 
   #performGcs(effects: ReturnType<Gcs['step']>): void {
@@ -256,8 +273,7 @@ export class NodeServer {
       case 'spawnWorker':
         return this.#spawn(event)
       case 'killProcess':
-        this.#byTag.get(event.tag)?.child.kill(event.signal)
-        return
+        return killGroup(this.#byTag.get(event.tag)?.child, event.signal)
       case 'toGcs': {
         const input = { kind: 'local', event: { t: 'fromRaylet', message: event.message } } as const
         return this.#performGcs(this.#gcs.step(performance.now(), input))
@@ -297,6 +313,7 @@ export class NodeServer {
       cwd: order.runtimeEnv.workingDir ?? cwd,
       env: { ...process.env, ...order.runtimeEnv.envVars, [WORKER_CONFIG_VARIABLE]: JSON.stringify(config) },
       stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true, // S3
     })
     const base = path.join(session.logsDir, `worker-${order.startupToken}-${child.pid}`)
     const onBatch = (batch: { name: string; isError: boolean; lines: readonly string[] }): void => {
@@ -313,14 +330,23 @@ export class NodeServer {
     const worker: WorkerProcess = { child, tag: -1, exit: null, isDisconnected: false, stderr }
     this.#processes.set(order.startupToken, worker)
     child.on('error', (error) => this.#startFailed(order.startupToken, error.message))
-    child.on('close', (code, signal) => {
-      worker.exit = { code, signal }
-      this.#processes.delete(order.startupToken)
-      fs.rmSync(config.ownSocket, { force: true })
-      if (worker.tag < 0)
-        this.#startFailed(order.startupToken, worker.stderr.tail.join('\n') || `exit code ${code ?? signal}`)
-      else this.#reportIfGone(worker)
+    const ended = (): void => this.#ended(order.startupToken, worker)
+    child.on('close', ended)
+    child.on('exit', () => {
+      killGroup(child, 'SIGKILL') // S3: only what it left behind is still there.
+      setTimeout(ended, OUTPUT_PATIENCE_MS).unref()
     })
+  }
+
+  /** The process is gone, and its last output read. */
+  #ended(startupToken: string, worker: WorkerProcess): void {
+    if (worker.exit) return
+    const { exitCode: code, signalCode: signal } = worker.child
+    worker.exit = { code, signal }
+    this.#processes.delete(startupToken)
+    fs.rmSync(path.join(this.#config.session.socketsDir, startupToken), { force: true })
+    if (worker.tag < 0) this.#startFailed(startupToken, worker.stderr.tail.join('\n') || `exit code ${code ?? signal}`)
+    else this.#reportIfGone(worker)
   }
 
   #startFailed(startupToken: string, detail: string): void {
@@ -367,6 +393,15 @@ export class NodeServer {
       sessionDir: session.dir,
       deathReason: null,
     }
+  }
+}
+
+function killGroup(child: ChildProcess | undefined, signal: 'SIGKILL' | 'SIGTERM'): void {
+  if (!child?.pid) return
+  try {
+    process.kill(-child.pid, signal)
+  } catch {
+    child.kill(signal) // Its group is gone, or not made yet.
   }
 }
 

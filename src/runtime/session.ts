@@ -1,6 +1,7 @@
 // A session's folders: `<temp>/ray/session_<time>_<pid>/{logs,sockets,spill}` and its folder in shared memory.
 //
 //   F1. Whoever ends last removes both; what a crash left is swept by the next start (`sweepDeadSessions`).
+//   F2. A session lives as long as its driver or its node. Process ids are used again: each is noted with its time of birth.
 
 import crypto from 'node:crypto'
 import fs from 'node:fs'
@@ -38,6 +39,7 @@ export function makeSession(spillDirs: readonly string[] | undefined): Session {
   for (const folder of [session.logsDir, session.socketsDir, ...session.spillDirs, session.shmDir]) {
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
   }
+  noteProcess(path.join(dir, 'driver.pid'))
   ShmControl.create(session.shmDir)
   return session
 }
@@ -57,12 +59,30 @@ export function sweepDeadSessions(): void {
     for (const name of listDir(root)) {
       if (!name.startsWith(prefix)) continue
       const pid = Number(/_(\d+)_[0-9a-f]+$/.exec(name)?.[1])
-      if (!Number.isInteger(pid) || isAlive(pid)) continue
-      const nodePid = Number(readText(path.join(tempRoot(), name.slice(name.indexOf('session_')), 'node.pid')))
-      if (nodePid > 0 && isAlive(nodePid)) continue
+      if (!Number.isInteger(pid)) continue
+      const dir = path.join(tempRoot(), name.slice(name.indexOf('session_')))
+      if (isSame(pid, path.join(dir, 'driver.pid')) || isSame(0, path.join(dir, 'node.pid'))) continue
       fs.rmSync(path.join(root, name), { recursive: true, force: true })
     }
   }
+}
+
+/** Writes which process this is: `<pid> <time of birth>`. */
+export function noteProcess(file: string): void {
+  fs.writeFileSync(file, `${process.pid} ${birthOf(process.pid)}`)
+}
+
+/** The process noted in `file` (or, without a note, the one with this id) is alive. F2 */
+function isSame(pid: number, file: string): boolean {
+  const [noted, birth] = readText(file).split(' ')
+  const id = Number(noted) || pid
+  return id > 0 && isAlive(id) && (birth === undefined || birth === birthOf(id))
+}
+
+/** In clock ticks since the machine started; '' where /proc is missing. */
+function birthOf(pid: number): string {
+  const stat = readText(`/proc/${pid}/stat`)
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
 }
 
 export function isAlive(pid: number): boolean {

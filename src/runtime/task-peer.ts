@@ -1,7 +1,7 @@
 // A connection between an owner and a worker, over which tasks go one way and results the other.
 //
-// Frames written within one tick leave in one write. Function hashes and method names are sent once per connection and then named
-// by an index.
+// Frames written within one tick leave in one write. Function hashes and method names, with what all calls of them carry, are sent
+// once per connection and then named by an index.
 //
 //   P1. Frames are written in the order of the calls; `flush` only chooses the moment.
 //   P2. After `onClose` nothing more comes from a peer.
@@ -9,12 +9,20 @@
 import net from 'node:net'
 import type { WorkerTag } from '../ids/ids.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
+import { packData } from '../wire/codec.ts'
 import { FrameReader, type OnFrame } from '../wire/frame-reader.ts'
 import { PROTOCOL_VERSION } from '../wire/messages.ts'
-import { TASK_FRAME_BYTES_MAX, writeDefine, writeHello } from '../wire/task-frames.ts'
+import { type PushExtras, TASK_FRAME_BYTES_MAX, writeDefine, writeHello } from '../wire/task-frames.ts'
 
 /** Written at once when this much waits: the receiver can begin. */
 const FLUSH_BYTES = 32 * 1024
+
+/** What a worker knows of a function index. */
+export interface Definition {
+  readonly isMethod: boolean
+  readonly text: string
+  readonly extras: PushExtras
+}
 
 export interface PeerEvents {
   onFrame(peer: TaskPeer, buffer: Buffer, start: number, end: number): void
@@ -27,9 +35,11 @@ export class TaskPeer {
   /** The other end: the worker's tag for an owner, the owner's for a worker (after hello; -1 before). */
   tag: WorkerTag
   readonly out = new ByteWriter()
-  /** Owner side: what was defined already. Worker side: what indices mean. */
-  readonly definedIndex = new Map<string, number>()
-  readonly definitions: { readonly isMethod: boolean; readonly text: string }[] = []
+  /** Worker side: what indices mean. */
+  readonly definitions: Definition[] = []
+  /** Owner side: what was defined already, by content, and by the object that asked for it. */
+  readonly #defined = new Map<string, number>()
+  readonly #indexOf = new WeakMap<object, number>()
   isClosed = false
   readonly #socket: net.Socket
   #isFlushScheduled = false
@@ -65,13 +75,19 @@ export class TaskPeer {
     return peer
   }
 
-  /** The index of a function hash or method name, telling the worker when it is new. */
-  indexOf(text: string, isMethod: boolean): number {
-    const known = this.definedIndex.get(text)
+  /** The index of a function hash or method name with the extras of its calls; tells the worker when it is new. */
+  indexOf(fn: { readonly key: string }, isMethod: boolean, extras: Readonly<Record<string, unknown>> | null): number {
+    const known = this.#indexOf.get(extras ?? fn)
     if (known !== undefined) return known
-    const index = this.definedIndex.size
-    this.definedIndex.set(text, index)
-    writeDefine(this.out, index, isMethod, text)
+    const packed = extras ? packData(extras) : null
+    const content = `${isMethod}|${fn.key}|${packed?.toString('latin1') ?? ''}`
+    let index = this.#defined.get(content)
+    if (index === undefined) {
+      index = this.#defined.size
+      this.#defined.set(content, index)
+      writeDefine(this.out, index, isMethod, fn.key, packed)
+    }
+    this.#indexOf.set(extras ?? fn, index)
     return index
   }
 

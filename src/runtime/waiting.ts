@@ -10,7 +10,8 @@
 //       that replies, timers and finalizers get theirs, also in a loop that polls.
 
 import { makeError } from '../errors/index.ts'
-import type { ObjectId } from '../ids/ids.ts'
+import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { DenseTable } from '../kernel/dense-table.ts'
 
 export const PENDING = Symbol('pending')
 
@@ -55,22 +56,28 @@ const TURN_AFTER = 512
 
 export class Waiting {
   readonly #host: WaitHost
-  readonly #entries = new Map<ObjectId, Entry>()
+  readonly #tag: WorkerTag
+  /** Of objects that this process owns, and of others. */
+  readonly #own: DenseTable<Entry>
+  readonly #foreign = new Map<ObjectId, Entry>()
   #unturned = 0
 
-  constructor(host: WaitHost) {
+  constructor(host: WaitHost, tag: WorkerTag) {
     this.#host = host
+    this.#tag = tag
+    this.#own = new DenseTable(makeObjectId(tag, 0))
   }
 
   /** Ids that somebody waits for. */
   ids(): ObjectId[] {
-    return [...this.#entries.keys()]
+    return [...this.#own.keys(), ...this.#foreign.keys()]
   }
 
   ready(id: ObjectId): void {
-    let entry = this.#entries.get(id) ?? null
+    const entries = this.#entriesOf(id)
+    let entry = entries.get(id) ?? null
     if (entry === null) return
-    this.#entries.delete(id)
+    entries.delete(id)
     for (; entry !== null; entry = entry.next) entry.waiter.onReady(id, entry.index)
   }
 
@@ -118,21 +125,26 @@ export class Waiting {
   }
 
   watch(id: ObjectId, waiter: Waiter, index: number): void {
-    const entries = this.#entries
+    const entries = this.#entriesOf(id)
     entries.set(id, new Entry(waiter, index, entries.get(id) ?? null))
   }
 
   /** Takes out what is left of a waiter's entries. */
   unwatch(id: ObjectId, waiter: Waiter): void {
+    const entries = this.#entriesOf(id)
     let kept: Entry | null = null
     let isChanged = false
-    for (let entry = this.#entries.get(id) ?? null; entry !== null; entry = entry.next) {
+    for (let entry = entries.get(id) ?? null; entry !== null; entry = entry.next) {
       if (entry.waiter === waiter) isChanged = true
       else kept = new Entry(entry.waiter, entry.index, kept)
     }
     if (!isChanged) return
-    if (kept) this.#entries.set(id, kept)
-    else this.#entries.delete(id)
+    if (kept) entries.set(id, kept)
+    else entries.delete(id)
+  }
+
+  #entriesOf(id: ObjectId): DenseTable<Entry> | Map<ObjectId, Entry> {
+    return ownerOf(id) === this.#tag ? this.#own : this.#foreign
   }
 
   #mayTurn(): boolean {

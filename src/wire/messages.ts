@@ -210,8 +210,10 @@ export type ToNode =
   /** From a worker: its task waits in get/wait (its CPU is free meanwhile), or goes on. Counted by the worker: strictly in turn. */
   | { readonly t: 'worker.blocked' }
   | { readonly t: 'worker.unblocked' }
-  /** From a worker that is about to end by itself. */
-  | { readonly t: 'worker.exiting'; readonly detail: string }
+  /** From a worker that is about to end by itself. `isFailure`: not by intention; what it ran has crashed. */
+  | { readonly t: 'worker.exiting'; readonly detail: string; readonly isFailure: boolean }
+  /** The connection to the worker closed although nobody said that it ended. If it lives on, it is of no use. */
+  | { readonly t: 'worker.unreachable'; readonly tag: WorkerTag }
   // Objects
   /** A copy was written to the store by the sender. `spilled` when it went to disk at once. */
   | {

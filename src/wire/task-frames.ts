@@ -3,9 +3,10 @@
 // Every frame: | length u32 | type u8 | … |, little endian. Frame bodies:
 //
 //   hello      owner tag u32, protocol u32                                        owner → worker, first
-//   define     function index u32, kind u8 (0 task, 1 method), text u16-prefixed  owner → worker: hash or method name, interned
+//   define     function index u32, kind u8 (0 task, 1 method), text u16-prefixed, extras u32-prefixed msgpack (or none)
+//              owner → worker: hash or method name with what all its calls carry, interned
 //   push       task u32, function u32, numReturns u16 (0xFFFF: streaming), flags u8, args blob u32-prefixed,
-//              [nested refs: count u32, ids]  if flag 1,  [extras: u32-prefixed msgpack] if flag 2
+//              [nested refs: count u32, ids]  if flag 1,  [extras: u32-prefixed msgpack, instead of the defined ones] if flag 2
 //   reply      task u32, status u8, microseconds u32, body (below), borrowed refs: count u32, ids
 //   item       task u32, index u32, value                                         one item of a generator
 //   itemAck    task u32, consumed u32                                             back-pressure
@@ -78,14 +79,40 @@ export function writeHello(writer: ByteWriter, ownerTag: number, protocol: numbe
   end(writer, start)
 }
 
-export function writeDefine(writer: ByteWriter, index: number, isMethod: boolean, text: string): void {
+export function writeDefine(
+  writer: ByteWriter,
+  index: number,
+  isMethod: boolean,
+  text: string,
+  extras: Uint8Array | null,
+): void {
   const bytes = Buffer.from(text)
-  const start = begin(writer, FRAME.define, bytes.length + 7)
+  const start = begin(writer, FRAME.define, bytes.length + 11 + (extras?.length ?? 0))
   writer.u32(index)
   writer.u8(isMethod ? 1 : 0)
   writer.u16(bytes.length)
   writer.bytes(bytes)
+  writer.u32(extras?.length ?? 0)
+  if (extras) writer.bytes(extras)
   end(writer, start)
+}
+
+export interface Define {
+  readonly index: number
+  readonly isMethod: boolean
+  readonly text: string
+  readonly extras: Buffer | null
+}
+
+export function readDefine(buffer: Buffer, start: number): Define {
+  const textEnd = start + 8 + readU16(buffer, start + 6)
+  const extrasLength = readU32(buffer, textEnd)
+  return {
+    index: readU32(buffer, start + 1),
+    isMethod: buffer[start + 5] === 1,
+    text: buffer.toString('utf8', start + 8, textEnd),
+    extras: extrasLength > 0 ? buffer.subarray(textEnd + 4, textEnd + 4 + extrasLength) : null,
+  }
 }
 
 export function writePush(
@@ -112,36 +139,38 @@ export function writePush(
   end(writer, start)
 }
 
-export interface Push {
-  readonly task: number
-  readonly functionIndex: number
-  readonly numReturns: number
-  /** A range of the frame's buffer. */
-  readonly args: Buffer
-  readonly refs: readonly ObjectId[]
-  readonly extras: Buffer | null
+/** Reads pushes into its own fields, one after the other: no object is made for a frame. */
+export class PushReader {
+  task = 0
+  functionIndex = 0
+  numReturns = 0
+  /** Where the args blob lies in the frame's buffer. */
+  argsStart = 0
+  argsEnd = 0
+  refs: readonly ObjectId[] = NO_IDS
+  extras: Buffer | null = null
+
+  read(buffer: Buffer, start: number): void {
+    this.task = readU32(buffer, start + 1)
+    this.functionIndex = pushFunctionIndex(buffer, start)
+    this.numReturns = readU16(buffer, start + 9)
+    const flags = buffer[start + 11] as number
+    this.argsStart = start + 16
+    this.argsEnd = this.argsStart + readU32(buffer, start + 12)
+    this.refs = NO_IDS
+    this.extras = null
+    if (flags === 0) return
+    let offset = this.argsEnd
+    if (flags & FLAG_REFS) {
+      this.refs = readIds(buffer, offset)
+      offset += 4 + this.refs.length * 8
+    }
+    if (flags & FLAG_EXTRAS) this.extras = buffer.subarray(offset + 4, offset + 4 + readU32(buffer, offset))
+  }
 }
 
-export function readPush(buffer: Buffer, start: number): Push {
-  const flags = buffer[start + 11] as number
-  const argsLength = readU32(buffer, start + 12)
-  let offset = start + 16
-  const args = buffer.subarray(offset, offset + argsLength)
-  offset += argsLength
-  let refs = NO_IDS
-  if (flags & FLAG_REFS) {
-    refs = readIds(buffer, offset)
-    offset += 4 + refs.length * 8
-  }
-  const extras = flags & FLAG_EXTRAS ? buffer.subarray(offset + 4, offset + 4 + readU32(buffer, offset)) : null
-  return {
-    task: readU32(buffer, start + 1),
-    functionIndex: readU32(buffer, start + 5),
-    numReturns: readU16(buffer, start + 9),
-    args,
-    refs,
-    extras,
-  }
+export function pushFunctionIndex(buffer: Buffer, start: number): number {
+  return readU32(buffer, start + 5)
 }
 
 /** Opens a reply; the caller writes the body's values, then `endReply`. */

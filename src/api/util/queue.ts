@@ -2,7 +2,7 @@
 
 import { makeError } from '../../errors/index.ts'
 import type { ActorHandle } from '../actor.ts'
-import { builtin } from '../builtin.ts'
+import { builtin, builtinObject } from '../builtin.ts'
 import { kill } from '../control.ts'
 import { get } from '../get-put-wait.ts'
 import type { ActorOptions } from '../options.ts'
@@ -98,7 +98,10 @@ export interface QueueOptions {
   readonly actorOptions?: ActorOptions
 }
 
-/** A queue shared by everything in the cluster that holds `queue.actor`, or the queue itself. */
+/**
+ * A first-in first-out queue shared by everything in the cluster that holds it: it may be passed to tasks and actors, or captured.
+ * It lives in an actor and ends with the last one that holds it, or by `shutdown()`.
+ */
 export class Queue<T = unknown> {
   readonly maxsize: number
   readonly actor: ActorHandle<QueueActor>
@@ -113,35 +116,35 @@ export class Queue<T = unknown> {
   async put(value: T, options: { timeoutS?: number } = {}): Promise<void> {
     const { timeoutS } = options
     if (!(await get(this.actor.put.remote(value, timeoutS === undefined ? null : timeoutS * 1000))))
-      this.#full(timeoutS)
+      refuseFull(timeoutS)
   }
 
   /** @throws QueueFull at once when there is no room. */
   async putNowait(value: T): Promise<void> {
-    if (!(await get(this.actor.put.remote(value, 0)))) this.#full(undefined)
+    if (!(await get(this.actor.put.remote(value, 0)))) refuseFull(undefined)
   }
 
   /** Waits for an item, `timeoutS` at most. @throws QueueEmpty */
   async get(options: { timeoutS?: number } = {}): Promise<T> {
     const { timeoutS } = options
     const item = await get(this.actor.take.remote(timeoutS === undefined ? null : timeoutS * 1000))
-    return item ? (item.value as T) : this.#empty(timeoutS)
+    return item ? (item.value as T) : refuseEmpty(timeoutS)
   }
 
   /** @throws QueueEmpty at once when there is none. */
   async getNowait(): Promise<T> {
     const item = await get(this.actor.take.remote(0))
-    return item ? (item.value as T) : this.#empty(undefined)
+    return item ? (item.value as T) : refuseEmpty(undefined)
   }
 
   /** All of them or none. @throws QueueFull */
   async putNowaitBatch(values: readonly T[]): Promise<void> {
-    if (!(await get(this.actor.putBatch.remote(values)))) this.#full(undefined)
+    if (!(await get(this.actor.putBatch.remote(values)))) refuseFull(undefined)
   }
 
   /** Exactly `count`. @throws QueueEmpty when there are fewer. */
   async getNowaitBatch(count: number): Promise<T[]> {
-    return ((await get(this.actor.takeBatch.remote(count))) as T[] | null) ?? this.#empty(undefined)
+    return ((await get(this.actor.takeBatch.remote(count))) as T[] | null) ?? refuseEmpty(undefined)
   }
 
   size(): Promise<number> {
@@ -160,12 +163,17 @@ export class Queue<T = unknown> {
   shutdown(): void {
     kill(this.actor)
   }
+}
+builtinObject(Queue, {
+  name: 'Queue',
+  take: (queue) => ({ handle: (queue as Queue).actor, data: (queue as Queue).maxsize }),
+  make: (actor, maxsize) => Object.assign(Object.create(Queue.prototype) as object, { actor, maxsize }),
+})
 
-  #empty(timeoutS: number | undefined): never {
-    throw makeError('QUEUE_EMPTY', { detail: timeoutS === undefined ? '' : ` after ${timeoutS} s` })
-  }
+function refuseEmpty(timeoutS: number | undefined): never {
+  throw makeError('QUEUE_EMPTY', { detail: timeoutS === undefined ? '' : ` after ${timeoutS} s` })
+}
 
-  #full(timeoutS: number | undefined): never {
-    throw makeError('QUEUE_FULL', { detail: timeoutS === undefined ? '' : ` after ${timeoutS} s` })
-  }
+function refuseFull(timeoutS: number | undefined): never {
+  throw makeError('QUEUE_FULL', { detail: timeoutS === undefined ? '' : ` after ${timeoutS} s` })
 }

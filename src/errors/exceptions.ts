@@ -1,0 +1,33 @@
+// The error classes that users see as `ray.exceptions`.
+
+export type { ErrorCode } from './codes.ts'
+export {
+  ActorAlreadyExistsError,
+  ActorDiedError,
+  ActorHandleNotFoundError,
+  ActorUnavailableError,
+  ActorUnschedulableError,
+  type ErrorParams,
+  GetTimeoutError,
+  InvalidArgumentError,
+  LocalRayletDiedError,
+  NotInitializedError,
+  ObjectFreedError,
+  ObjectLostError,
+  ObjectStoreFullError,
+  OutOfDiskError,
+  OutOfMemoryError,
+  OwnerDiedError,
+  PendingCallsLimitExceeded,
+  QueueEmpty,
+  QueueFull,
+  RayActorError,
+  RayError,
+  RaySystemError,
+  RayTaskError,
+  RuntimeEnvSetupError,
+  TaskCancelledError,
+  TaskUnschedulableError,
+  UnserializableException,
+  WorkerCrashedError,
+} from './errors.ts'
