@@ -4,6 +4,7 @@
 
 import { errorFromWire, isErrorCode, makeTaskError, RayError, RayTaskError } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
+import { decodeTable, encodeTable } from '../runtime/arrow/index.ts'
 import { type ClosureHost, decodeCode, encodeCode } from '../runtime/closures/index.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { deserialize, serializeToBytes, type ValueHost } from '../values/index.ts'
@@ -47,6 +48,8 @@ export function makeValueHost(get: () => CoreRuntime): ValueHost {
     encodeCode: (value, refs) =>
       value instanceof RayError ? encodeError(value, host) : encodeCode(value, closureHost(get(), refs)),
     decodeCode: (bytes) => (bytes[0] === ERROR_CODE ? decodeError(bytes, host) : decodeCode(bytes, closureHost(get()))),
+    encodeTable,
+    decodeTable,
   }
   return host
 }

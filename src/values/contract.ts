@@ -36,6 +36,9 @@ export interface ValueHost {
    */
   encodeCode(value: unknown, refs: ObjectId[]): Uint8Array | undefined
   decodeCode(bytes: Uint8Array): unknown
+  /** An Arrow table: the library that it is of, and its IPC stream in pieces. `undefined` when it is none. */
+  encodeTable?(value: object): { readonly library: string; readonly parts: readonly Uint8Array[] } | undefined
+  decodeTable?(library: string, bytes: Uint8Array): unknown
 }
 
 /** A value ready to be written anywhere. */

@@ -182,7 +182,7 @@ function pack(value: unknown): Buffer {
 
 function wrap(
   inBand: Buffer,
-  buffers: readonly ByteRange[],
+  buffers: readonly (readonly ByteRange[])[],
   refs: readonly ObjectId[],
   isPacked = false,
 ): SerializedValue {
@@ -200,7 +200,7 @@ function wrap(
 }
 
 /** Head (format, in-band bytes, table), then each buffer behind its padding. */
-function packedParts(inBand: Buffer, buffers: readonly ByteRange[]): Uint8Array[] {
+function packedParts(inBand: Buffer, buffers: readonly (readonly ByteRange[])[]): Uint8Array[] {
   const tableAt = 8 + pad(inBand.length, 8)
   const head = Buffer.alloc(tableAt + 8 + buffers.length * 16)
   head.writeUInt32LE(FORMAT.packed, 0)
@@ -209,15 +209,18 @@ function packedParts(inBand: Buffer, buffers: readonly ByteRange[]): Uint8Array[
   head.writeUInt32LE(buffers.length, tableAt)
   const parts: Uint8Array[] = [head]
   let end = head.length
-  buffers.forEach(({ buffer, byteOffset, byteLength }, i) => {
+  buffers.forEach((pieces, i) => {
     const start = pad(end, ALIGNMENT)
     if (start > end) parts.push(ZEROS.subarray(0, start - end))
-    for (let done = 0; done < byteLength; done += PART_BYTES_MAX) {
-      parts.push(new Uint8Array(buffer, byteOffset + done, Math.min(byteLength - done, PART_BYTES_MAX)))
+    end = start
+    for (const { buffer, byteOffset, byteLength } of pieces) {
+      for (let done = 0; done < byteLength; done += PART_BYTES_MAX) {
+        parts.push(new Uint8Array(buffer, byteOffset + done, Math.min(byteLength - done, PART_BYTES_MAX)))
+      }
+      end += byteLength
     }
     head.writeDoubleLE(start, tableAt + 8 + i * 16)
-    head.writeDoubleLE(byteLength, tableAt + 16 + i * 16)
-    end = start + byteLength
+    head.writeDoubleLE(end - start, tableAt + 16 + i * 16)
   })
   return parts
 }

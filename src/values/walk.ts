@@ -5,8 +5,8 @@
 // Special forms, `[name, …parts]`: u undefined · h hole · n number as text (-0 only: the rest is msgpack's) · b bigint · d date · r regexp
 // · m map · M map of plain keys and values · s set · e error · t typed array (kind, out-of-band index, or bytes when small) · o object with own keys that msgpack would
 // change · c code (closures) · a actor handle · x registered serializer · y registered symbol · w well-known symbol · l url · k boxed
-// · R list of
-// references only (8 bytes each, as in the extension type) · def/use identity.
+// · T Arrow table
+// (library, out-of-band index of its IPC stream) · R list of references only (8 bytes each, as in the extension type) · def/use identity.
 
 import type { ObjectId } from '../ids/ids.ts'
 import type { ByteRange, ValueHost } from './contract.ts'
@@ -44,7 +44,8 @@ function formatPath(path: readonly (string | number)[]): string {
 export interface WalkState {
   readonly host: ValueHost
   readonly refs: ObjectId[]
-  readonly buffers: ByteRange[]
+  /** Each in one piece, or in several that follow each other. */
+  readonly buffers: (readonly ByteRange[])[]
   readonly seen: Map<object, Special>
   readonly path: (string | number)[]
   depth: number
@@ -192,6 +193,11 @@ function rewriteKind(value: object, state: WalkState): unknown {
   }
   if (proto === Object.prototype || proto === null)
     return define(value, state, () => rewriteFields(value, proto, state))
+  const table = state.host.encodeTable?.(value)
+  if (table) {
+    state.buffers.push(table.parts)
+    return define(value, state, () => ['T', table.library, state.buffers.length - 1])
+  }
   refuseNative(value, state)
   const code = state.host.encodeCode(value, state.refs)
   if (code) return define(value, state, () => ['c', code])
@@ -295,7 +301,7 @@ function rewriteBuffer(value: ArrayBufferView | ArrayBuffer, state: WalkState): 
       value instanceof ArrayBuffer ? { buffer: value, byteOffset: 0, byteLength: value.byteLength } : value
     const { buffer, byteOffset, byteLength } = range
     if (byteLength < OUT_OF_BAND_BYTES) return ['t', kind, Buffer.from(new Uint8Array(buffer, byteOffset, byteLength))]
-    state.buffers.push(range)
+    state.buffers.push([range])
     return ['t', kind, state.buffers.length - 1]
   }
   throw new UnserializableValueError(
@@ -378,6 +384,8 @@ function reviveSpecial(parts: unknown[], state: ReviveState, defined: Map<unknow
       return keep(reviveBuffer(parts[1] as string, parts[2] as number | Uint8Array, state))
     case 'c':
       return keep(state.host.decodeCode(parts[1] as Uint8Array))
+    case 'T':
+      return keep(reviveTable(parts[1] as string, parts[2] as number, state))
     case 'R':
       return reviveRefs(parts[1] as Uint8Array, state.host, keep)
     case 'a':
@@ -387,6 +395,12 @@ function reviveSpecial(parts: unknown[], state: ReviveState, defined: Map<unknow
     default:
       return reviveContainer(parts, again, keep)
   }
+}
+
+function reviveTable(library: string, at: number, { host, buffers }: ReviveState): unknown {
+  const range = buffers[at]
+  if (!range || !host.decodeTable) throw new TypeError('a table without its bytes, or nobody to read it')
+  return host.decodeTable(library, new Uint8Array(range.buffer, range.byteOffset, range.byteLength))
 }
 
 function reviveRefs(bytes: Uint8Array, host: ValueHost, keep: <T>(made: T) => T): unknown[] {
