@@ -50,7 +50,9 @@ describe('workers that fail', () => {
       },
       { maxRetries: 0, runtimeEnv: { envVars: { NODE_OPTIONS: '--max-old-space-size=64' } } },
     )
-    await expect(ray.get(fill.remote(), { timeoutS: 50 })).rejects.toThrow(ray.exceptions.WorkerCrashedError)
+    const error = (await ray.get(fill.remote(), { timeoutS: 50 }).catch((caught: unknown) => caught)) as Error
+    expect(error).toBeInstanceOf(ray.exceptions.OutOfMemoryError)
+    expect(error.message).toMatch(/its JavaScript heap was full, and it was ended by SIGABRT/)
     const fine = ray.remote(() => 1)
     expect(await ray.get(fine.remote())).toBe(1)
   })

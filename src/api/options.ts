@@ -21,6 +21,8 @@ export interface ResourceOptions {
   readonly numGpus?: number
   /** Bytes of memory to reserve. Default 0. */
   readonly memory?: number
+  /** With `memory`: the worker's heap is capped, and the worker ended when it uses more than it reserved. Default false. */
+  readonly enforceMemory?: boolean
   /** Custom resources by name. */
   readonly resources?: Readonly<Record<string, number>>
   /** Where to run. Default 'DEFAULT'. */
@@ -193,6 +195,7 @@ const RESOURCE_CHECKS = {
   numCpus: amount,
   numGpus: gpus,
   memory: amount,
+  enforceMemory: flag,
   resources: amounts,
   schedulingStrategy: strategy,
   runtimeEnv,
@@ -307,6 +310,10 @@ export const SYSTEM_CONFIG = {
   numWorkersSoftLimit: -1,
   actorGracefulShutdownTimeoutMs: 30_000,
   actorExcessQueueingWarnThreshold: 5000,
+  memoryUsageThreshold: 0.95,
+  memoryMonitorRefreshMs: 250,
+  /** What the processes of this node may use together; -1: what the machine, or its container, has. */
+  nodeMemoryLimitBytes: -1,
 }
 
 export type SystemConfig = typeof SYSTEM_CONFIG

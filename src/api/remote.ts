@@ -179,7 +179,9 @@ export function leaseSpec(
   runtime: CoreRuntime,
 ): LeaseSpec {
   const { numCpus, numGpus, memory, resources } = options
+  const heapMiB = heapCapOf(options)
   return {
+    ...(heapMiB === undefined ? {} : { heapMiB }),
     resources: toResources({ ...resources, CPU: numCpus ?? defaultCpus, GPU: numGpus, memory }),
     strategy: toStrategy(options.schedulingStrategy),
     runtimeEnv: options.runtimeEnv ?? {},
@@ -189,6 +191,21 @@ export function leaseSpec(
     name,
     retriable,
   }
+}
+
+/** Below this no worker could even start. */
+const ENFORCED_BYTES_MIN = 100 * 1024 * 1024
+
+function heapCapOf({ enforceMemory, memory = 0 }: ResourceOptions): number | undefined {
+  if (!enforceMemory) return undefined
+  if (memory < ENFORCED_BYTES_MIN) {
+    const message = `enforceMemory was set, but memory is ${memory} bytes`
+    throw makeError('INVALID_ARGUMENT', {
+      message,
+      hint: `Set memory to ${ENFORCED_BYTES_MIN} bytes (100 MiB) or more.`,
+    })
+  }
+  return Math.floor(memory / 1024 / 1024)
 }
 
 const classes = new Map<string, SchedulingClass>()

@@ -29,6 +29,9 @@ export type CoreInput =
   | { readonly t: 'disconnected'; readonly tag: WorkerTag }
   | { readonly t: 'cancel'; readonly id: ObjectId; readonly isForced: boolean; readonly isRecursive: boolean }
 
+/** Ray's back-off before a task runs again whose worker was ended for memory. */
+const OOM_RETRY_MS = 1000
+
 interface PendingActor {
   readonly spec: ActorSpec
   readonly pinned: readonly ObjectId[]
@@ -44,6 +47,8 @@ export class CoreWorker {
   /** Every unresolved task of this owner, by sequence. */
   readonly #open = new DenseTable<Task>()
   readonly #created = new Map<ActorId, PendingActor>()
+  /** In the order of their times. */
+  readonly #waitingForMemory: { readonly task: Task; readonly at: Ms }[] = []
   #effects: CoreOutput[] = []
   #sequence = 0
 
@@ -263,6 +268,7 @@ export class CoreWorker {
 
   onTimer(now: Ms, key: string): void {
     if (key === 'idleLeases') this.#tasks.onTimer(now, this.#effects)
+    else if (key === 'oomRetries') this.#retryDue(now)
   }
 
   /** The node is gone: nothing that is open will ever be answered. */
@@ -449,8 +455,25 @@ export class CoreWorker {
   #onTaskLost(now: Ms, task: Task, exit: ExitInfo, hadBegun: boolean): void {
     if (task.cancel !== 'no') this.#fail(task, { kind: 'cancelled', name: task.fn.name })
     else if (!hadBegun || exit.reason === 'intended') this.#tasks.resubmit(now, task, this.#effects)
-    else if (task.retriesLeft !== 0) this.#retry(now, task)
+    else if (task.retriesLeft !== 0 && exit.retry === 'free') this.#retryLater(now, task)
+    else if (task.retriesLeft !== 0 && exit.retry !== 'never') this.#retry(now, task)
     else this.#fail(task, { kind: 'workerCrashed', name: task.fn.name, exit })
+  }
+
+  /** Memory ran out: not at once again, but when others have ended. */
+  #retryLater(now: Ms, task: Task): void {
+    task.attempt++
+    this.#waitingForMemory.push({ task, at: now + OOM_RETRY_MS })
+    this.#effects.push({ t: 'timer', key: 'oomRetries', at: now + OOM_RETRY_MS })
+  }
+
+  #retryDue(now: Ms): void {
+    while (this.#waitingForMemory[0] && this.#waitingForMemory[0].at <= now) {
+      const { task } = this.#waitingForMemory.shift() as { task: Task }
+      if (this.#open.get(task.sequence) === task) this.#tasks.resubmit(now, task, this.#effects)
+    }
+    const next = this.#waitingForMemory[0]
+    if (next) this.#effects.push({ t: 'timer', key: 'oomRetries', at: next.at }) // Clocks may fire a little early.
   }
 
   #onResolved(now: Ms, message: FromNode & { t: 'object.resolved' }): void {

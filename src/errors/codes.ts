@@ -59,7 +59,7 @@ export const ERROR_TABLE = {
   OUT_OF_MEMORY: entry(
     'OutOfMemoryError',
     'the worker (pid={pid}) that ran {name} was killed because memory ran out: {detail}',
-    'Run fewer tasks at once (numCpus, memory), or give the node more memory.',
+    'Run fewer tasks at once (numCpus, memory), or give the node, or the task (memory, enforceMemory), more memory.',
   ),
   TASK_CANCELLED: entry('TaskCancelledError', 'the task {name} was cancelled', 'Nothing: ray.cancel asked for it.'),
   INFEASIBLE: entry(
@@ -76,6 +76,11 @@ export const ERROR_TABLE = {
     'ActorDiedError',
     'the actor {name} ({actorId}) is dead: {reason}',
     'Make a new one; maxRestarts lets an actor come back after a crash.',
+  ),
+  ACTOR_OUT_OF_MEMORY: entry(
+    'OutOfMemoryError',
+    'the process of actor {name} ({actorId}) was killed because memory ran out: {reason}',
+    'Give the node more memory, or keep less in the actor; maxRestarts lets it come back.',
   ),
   ACTOR_UNAVAILABLE: entry(
     'ActorUnavailableError',

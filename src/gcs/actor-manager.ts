@@ -244,7 +244,8 @@ export class ActorManager {
 
   #die(actor: Actor, death: NonNullable<ActorInfo['death']>): void {
     actor.state = 'DEAD'
-    actor.death = death
+    const pid = death.exit?.pid ?? actor.worker?.pid
+    actor.death = pid === undefined ? death : { ...death, pid }
     if (actor.spec.name !== null) {
       const key = nameKey(actor.spec.namespace, actor.spec.name)
       if (this.#names.get(key) === actor.spec.actorId) this.#names.delete(key)

@@ -26,6 +26,8 @@ export interface Granted {
   readonly owner: WorkerTag
   readonly spec: LeaseSpec
   readonly worker: WorkerTag
+  /** Counts grants: the larger, the newer. */
+  readonly order: number
   readonly gpuIds: readonly number[]
   /** How much is taken now: changes while blocked, and for actors once placed. */
   held: Record<string, number>
@@ -42,6 +44,7 @@ export class LeaseManager {
   readonly #queue = new Map<LeaseId, Request>()
   readonly #gpuFree: number[]
   #order = 0
+  #grants = 0
 
   constructor(total: Resources) {
     this.total = total
@@ -86,7 +89,7 @@ export class LeaseManager {
     const held = { ...request.spec.resources }
     subtract(this.free, held)
     for (const id of gpuIds) this.#gpuFree[id] = (this.#gpuFree[id] as number) - Math.min(held.GPU ?? 0, UNITS)
-    const granted: Granted = { ...request, worker, gpuIds, held, blocked: 0, lent: 0 }
+    const granted: Granted = { ...request, order: ++this.#grants, worker, gpuIds, held, blocked: 0, lent: 0 }
     this.leases.set(request.leaseId, granted)
     this.#byWorker.set(worker, granted)
     return granted

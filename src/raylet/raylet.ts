@@ -12,8 +12,9 @@ import { formatResources } from '../scheduling/resources.ts'
 import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
 import type { ExitInfo, FromNode, LeaseId, LeaseSpec, Resources, ToNode, WorkerAddress } from '../wire/messages.ts'
 import { type Granted, LeaseManager, type Request } from './lease-manager.ts'
+import { MemoryGuard, type MemoryReading } from './memory-guard.ts'
 import { ObjectDirectory } from './object-directory.ts'
-import { DEFAULT_ENV_KEY, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
+import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
 
 /** What the raylet asks of its shell. */
 export type RayletEffect =
@@ -38,13 +39,13 @@ export type RayletInput =
       readonly pid: number
       readonly code: number | null
       readonly signal: string | null
-      /** What its last output says about the reason. */
-      readonly note?: string
+      /** The end of what it wrote to its standard error. */
+      readonly lastLines?: readonly string[]
     }
   | { readonly t: 'startFailed'; readonly startupToken: string; readonly detail: string }
   /** It runs, but a process that had given it work cannot reach it. */
   | { readonly t: 'unreachable'; readonly tag: WorkerTag; readonly detail: string }
-  | { readonly t: 'outOfMemory'; readonly tag: WorkerTag; readonly detail: string }
+  | { readonly t: 'memory'; readonly reading: MemoryReading }
 
 export interface RayletConfig {
   readonly nodeId: NodeId
@@ -54,17 +55,22 @@ export interface RayletConfig {
   readonly idleMs: Ms
   readonly idleCheckMs: Ms
   readonly prestart: number
+  /** Share of memory above which workers are ended; 1 or more: never. */
+  readonly memoryThreshold?: number
 }
 
 type Fx = Effect<FromNode, RayletEffect>[]
 const START_FAILURES_MAX = 3
 const GCS: WorkerTag = 0
+/** What V8 prints before it aborts: the sentence, or the frames that follow it. */
+const HEAP_FULL = /JavaScript heap out of memory|FatalProcessOutOfMemory/
 
 export class Raylet {
   readonly leases: LeaseManager
   readonly pool: WorkerPool
   readonly directory = new ObjectDirectory()
   readonly #config: RayletConfig
+  readonly #memory: MemoryGuard
   readonly #clients = new Map<WorkerTag, 'driver' | 'worker'>()
   readonly #actorOf = new Map<LeaseId, string>()
   #now: Ms = 0
@@ -73,6 +79,7 @@ export class Raylet {
   constructor(config: RayletConfig) {
     this.#config = config
     this.leases = new LeaseManager(config.total)
+    this.#memory = new MemoryGuard(config.memoryThreshold ?? 0.95)
     this.pool = new WorkerPool({
       softLimit: config.numWorkersSoftLimit,
       maxStarting: config.maxStarting,
@@ -169,10 +176,19 @@ export class Raylet {
         return this.#gone(event)
       case 'startFailed':
         return this.#startFailed(event.startupToken, event.detail)
-      case 'outOfMemory':
-        return this.#kill(event.tag, 'outOfMemory', event.detail)
       case 'unreachable':
         return this.#kill(event.tag, 'crashed', event.detail)
+      case 'memory':
+        return this.#onMemory(event.reading)
+    }
+  }
+
+  #onMemory(reading: MemoryReading): void {
+    const idle = [...this.pool.workers.values()].filter((worker) => worker.state === 'idle')
+    const tags = idle.map((worker) => worker.address.tag)
+    for (const { tag, detail, retry, isIdle } of this.#memory.onReading(reading, this.leases.leases.values(), tags)) {
+      if (isIdle) this.#kill(tag, 'intended', detail)
+      else this.#kill(tag, 'outOfMemory', detail, retry)
     }
   }
 
@@ -286,10 +302,10 @@ export class Raylet {
     this.#grantAll()
   }
 
-  #kill(tag: WorkerTag, reason: NonNullable<PooledWorker['endReason']>['reason'], detail: string): void {
+  #kill(tag: WorkerTag, reason: EndReason['reason'], detail: string, retry?: EndReason['retry']): void {
     const worker = this.pool.workers.get(tag)
     if (!worker) return
-    worker.endReason ??= { reason, detail }
+    worker.endReason ??= retry === undefined ? { reason, detail } : { reason, detail, retry }
     worker.state = 'exiting'
     this.#local({ t: 'killProcess', tag, signal: 'SIGKILL' })
   }
@@ -299,6 +315,7 @@ export class Raylet {
     if (kind === undefined) return
     this.#clients.delete(event.tag)
     const worker = this.pool.remove(event.tag)
+    this.#memory.onGone(event.tag)
     const held = this.leases.leaseOf(event.tag)
     if (held) this.leases.end(held.leaseId)
     this.#endOwnedBy(event.tag)
@@ -332,9 +349,12 @@ export class Raylet {
 }
 
 function exitOf(event: RayletInput & { t: 'gone' }, worker: PooledWorker | undefined): ExitInfo {
-  const { tag, pid, code, signal } = event
+  const { tag, pid, code, signal, lastLines = [] } = event
   const how = signal ? `it was ended by ${signal}` : `it exited with code ${code ?? 'unknown'}`
-  const known = worker?.endReason
-  const note = event.note === undefined ? '' : ` (${event.note})`
-  return { tag, pid, code, signal, reason: known?.reason ?? 'crashed', detail: known ? known.detail : how + note }
+  const exit = { tag, pid, code, signal, lastLines }
+  if (worker?.endReason?.reason === 'intended') return { ...exit, ...worker.endReason, lastLines: [] }
+  if (worker?.endReason) return { ...exit, ...worker.endReason }
+  if (lastLines.some((line) => HEAP_FULL.test(line)))
+    return { ...exit, reason: 'outOfMemory', retry: 'counted', detail: `its JavaScript heap was full, and ${how}` }
+  return { ...exit, reason: 'crashed', detail: how }
 }

@@ -9,7 +9,7 @@
 
 import type { WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
-import type { RuntimeEnv, WorkerAddress } from '../wire/messages.ts'
+import type { ExitInfo, RuntimeEnv, WorkerAddress } from '../wire/messages.ts'
 
 export interface PooledWorker {
   readonly address: WorkerAddress
@@ -17,10 +17,13 @@ export interface PooledWorker {
   state: 'idle' | 'leased' | 'exiting'
   idleSince: Ms
   /** Set before it ends by our doing, for the exit report. */
-  endReason: {
-    readonly reason: 'crashed' | 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'
-    readonly detail: string
-  } | null
+  endReason: EndReason | null
+}
+
+export interface EndReason {
+  readonly reason: 'crashed' | 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'
+  readonly detail: string
+  readonly retry?: NonNullable<ExitInfo['retry']>
 }
 
 interface Starting {

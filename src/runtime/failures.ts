@@ -3,6 +3,9 @@
 import type { Failure } from '../core-worker/effects.ts'
 import { errorFromWire, makeError, type RayError } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
+import type { ActorInfo, ExitInfo } from '../wire/messages.ts'
+
+const LINE_CHARACTERS_MAX = 400
 
 export function errorFor(
   failure: Exclude<Failure, { kind: 'dependency' }>,
@@ -17,7 +20,8 @@ export function errorFor(
     case 'workerCrashed': {
       const { exit, name } = failure
       const code = exit?.reason === 'outOfMemory' ? 'OUT_OF_MEMORY' : 'WORKER_CRASHED'
-      return makeError(code, { name, pid: exit?.pid ?? 0, detail: exit?.detail ?? 'its connection broke' })
+      const detail = exit ? `${exit.detail}${lastLines(exit)}` : 'its connection broke'
+      return makeError(code, { name, pid: exit?.pid ?? 0, detail })
     }
     case 'actorDied':
     case 'actorUnavailable': {
@@ -26,8 +30,10 @@ export function errorFor(
       const { info } = failure
       if (info?.death?.isInfeasible)
         return makeError('ACTOR_INFEASIBLE', { name: info.className, detail: info.death.reason })
-      const code = failure.kind === 'actorDied' ? 'ACTOR_DIED' : 'ACTOR_UNAVAILABLE'
-      const reason = `${info?.death?.reason ?? 'unknown'}${info?.death?.exit ? ` (pid=${info.death.exit.pid})` : ''}`
+      const isDead = failure.kind === 'actorDied'
+      const isMemory = info?.death?.exit?.reason === 'outOfMemory'
+      const code = isMemory ? 'ACTOR_OUT_OF_MEMORY' : isDead ? 'ACTOR_DIED' : 'ACTOR_UNAVAILABLE'
+      const reason = info ? describeDeath(info) : 'unknown'
       return makeError(code, { name: info?.className ?? failure.name, actorId: failure.actorId, reason })
     }
     case 'ownerDied':
@@ -39,4 +45,22 @@ export function errorFor(
     case 'nodeDied':
       return makeError('NODE_DIED', { detail: failure.detail })
   }
+}
+
+/** Why, and below it what is known of the process that died. */
+function describeDeath(info: ActorInfo): string {
+  const { death, name, namespace, numRestarts } = info
+  if (!death) return 'unknown'
+  const { exit, pid } = death
+  const facts = [`name: ${name === null ? 'none' : `'${name}'`}`, `namespace: '${namespace}'`]
+  if (pid !== undefined) facts.unshift(`pid: ${pid}`)
+  if (exit)
+    facts.push(`end: ${exit.signal ? `signal ${exit.signal}` : `exit code ${exit.code ?? 'unknown'}`} (${exit.reason})`)
+  if (numRestarts > 0) facts.push(`restarts: ${numRestarts}`)
+  return `${death.reason}\n  ${facts.join(', ')}${exit ? lastLines(exit) : ''}`
+}
+
+function lastLines(exit: ExitInfo): string {
+  if (exit.lastLines.length === 0) return ''
+  return `\n  the end of its error output:\n${exit.lastLines.map((line) => `    ${line.slice(0, LINE_CHARACTERS_MAX)}`).join('\n')}`
 }

@@ -18,6 +18,9 @@ export interface NodeConfig {
   readonly idleMs: number
   readonly idleCheckMs: number
   readonly gracefulMs: number
+  readonly memoryThreshold: number
+  readonly memoryRefreshMs: number
+  readonly memoryLimitBytes: number
   readonly workerEntry: string
   readonly execArgv: readonly string[]
   readonly cwd: string

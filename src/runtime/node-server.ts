@@ -17,6 +17,7 @@ import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type ToNode } from '../wire/messages.ts'
+import { startMemoryMonitor } from './memory-monitor.ts'
 import { type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
 import { noteProcess, removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
@@ -26,7 +27,6 @@ import { WorkerOutput } from './worker-output.ts'
 const OUTPUT_PATIENCE_MS = 200
 /** A worker whose connection closed is ending, mostly. Only one that has not ended by then is killed. */
 const UNREACHABLE_PATIENCE_MS = 1000
-const HEAP_FULL = 'its JavaScript heap was full: give it more with the option memory, or keep less at once'
 /** The driver that started this node knows its tag beforehand. */
 const FIRST_DRIVER: WorkerTag = 1
 
@@ -73,6 +73,7 @@ export class NodeServer {
       idleMs: config.idleMs,
       idleCheckMs: config.idleCheckMs,
       prestart: config.prestart,
+      memoryThreshold: config.memoryThreshold,
     })
     this.#store = new NodeStore(config.store, {
       onPressure: () => this.#broadcast({ t: 'object.collect' }),
@@ -100,6 +101,22 @@ export class NodeServer {
       this.#server.listen(this.socketPath, resolve)
     })
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'start' }))
+    this.#watchMemory()
+  }
+
+  #watchMemory(): void {
+    const { memoryRefreshMs, memoryThreshold, memoryLimitBytes } = this.#config
+    startMemoryMonitor({
+      refreshMs: memoryRefreshMs,
+      threshold: memoryThreshold,
+      limitBytes: memoryLimitBytes,
+      workers: () => [...this.#byTag].map(([tag, { child }]) => [tag, child.pid ?? 0] as const),
+      mustMeasure: () => [...this.#raylet.leases.leases.values()].some(({ spec }) => spec.heapMiB !== undefined),
+      onReading: (reading) => {
+        const event = { t: 'memory', reading } as const
+        this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+      },
+    })
   }
 
   /** Ends everything (S2). */
@@ -217,7 +234,7 @@ export class NodeServer {
       if (worker.exit === null) setTimeout(() => killGroup(worker.child, 'SIGKILL'), 200).unref()
       return
     }
-    this.#gone(client.tag, client.pid, null, null)
+    this.#gone(client.tag, client.pid, null, null, [])
   }
 
   #unreachable(tag: WorkerTag): void {
@@ -231,15 +248,14 @@ export class NodeServer {
     if (!worker.isDisconnected || !worker.exit || worker.tag < 0) return
     const { code, signal } = worker.exit
     this.#byTag.delete(worker.tag)
-    const isHeapFull = worker.stderr.tail.some((line) => line.includes('JavaScript heap out of memory'))
-    this.#gone(worker.tag, worker.child.pid ?? 0, code, signal, isHeapFull ? HEAP_FULL : undefined)
+    this.#gone(worker.tag, worker.child.pid ?? 0, code, signal, worker.stderr.tail)
   }
 
-  #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null, note?: string): void {
+  #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null, lastLines: readonly string[]): void {
     this.#clients.delete(tag)
     if (this.#isEnding) return
     this.#store.onWorkerDied(tag)
-    const event = { t: 'gone', tag, pid, code, signal, ...(note !== undefined && { note }) } as const
+    const event = { t: 'gone', tag, pid, code, signal, lastLines } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
 

@@ -52,6 +52,10 @@ export interface ExitInfo {
     | 'ownerDied' // whoever had leased it is gone
     | 'nodeDied'
   readonly detail: string
+  /** The end of what it wrote to its standard error, 20 lines at most. */
+  readonly lastLines: readonly string[]
+  /** May what it ran be run again? 'free': at no cost; 'counted' (or absent): at the cost of a retry; 'never': it would end the same. */
+  readonly retry?: 'free' | 'counted' | 'never'
 }
 
 export type SchedulingStrategy =
@@ -76,7 +80,10 @@ export interface LeaseSpec {
   readonly onInfeasible: 'fail' | 'wait'
   /** For messages to people: the function's or class's name. */
   readonly name: string
-  /** V8 heap cap for the worker, in MiB; absent: no cap. A worker with a cap serves only leases with the same cap. */
+  /**
+   * V8 heap cap for the worker, in MiB; absent: no cap. A worker with a cap serves only leases with the same cap, and is ended when
+   * it uses more than the lease's `memory`.
+   */
   readonly heapMiB?: number
   /** May the memory monitor kill it early? True for tasks that may be retried. */
   readonly retriable: boolean
@@ -151,6 +158,8 @@ export interface ActorInfo {
   readonly death: {
     readonly reason: string
     readonly exit: ExitInfo | null
+    /** Of its last process, if it had one. */
+    readonly pid?: number
     readonly creationError: Uint8Array | null
     /** No node could ever hold it. */
     readonly isInfeasible?: boolean
