@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import * as ray from 'ray-ts'
 
-const LEAF = 25_000
+const LEAF = 50_000
 
 function merge(a: Float64Array, b: Float64Array): Float64Array {
   const out = new Float64Array(a.length + b.length)
