@@ -77,7 +77,12 @@ export class Dependencies {
       }
       const location = this.#table.locationOf(this.#table.look(part, effects))
       if (location.kind === 'error') return { task, error: location.bytes }
-      for (const ref of location.refs) nested.add(ref)
+      if (location.refs.length > 0) {
+        for (const ref of location.refs) {
+          nested.add(ref)
+          this.#table.escape(ref, effects) // They leave this process inside the value, as those in plain arguments do.
+        }
+      }
       writer.reserve(VALUE_OVERHEAD_BYTES)
       if (location.kind === 'inline') writeInline(writer, location.bytes, location.refs)
       else writeStored(writer, location.storageId, location.size, location.refs)

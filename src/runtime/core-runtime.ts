@@ -542,8 +542,9 @@ export class CoreRuntime {
     const sequence = readU32(buffer, start + 1)
     if (type === FRAME.reply) this.#onReply(peer, sequence, buffer, start)
     else if (type === FRAME.item) this.#onItem(peer, sequence, buffer, start)
-    else if (type === FRAME.cancelAck) this.#cancelAcked.add(sequence)
-    else peer.close()
+    else if (type === FRAME.cancelAck) {
+      if (this.core.task(sequence)) this.#cancelAcked.add(sequence)
+    } else peer.close()
     void end
   }
 

@@ -121,6 +121,7 @@ export class Executor {
       if (!loaded) {
         this.#running = job
         this.#runningSince = performance.now()
+        this.#runner.track(job) // It may be cancelled meanwhile.
         this.#load(job)
         return
       }

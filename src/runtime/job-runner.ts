@@ -95,16 +95,21 @@ export class JobRunner {
     args: unknown[],
     later: (outcome: Outcome) => void,
   ): Outcome | null {
+    if (job.isCancelled) return CANCELLED // While its arguments were read.
     try {
       const result = fn.apply(self, args)
       if (job.numReturns === STREAMING) {
         this.track(job)
-        void this.#stream(job, result).then(later)
+        void this.#stream(job, result).then(this.#endOnce(job, later))
         return null
       }
       if (!isThenable(result)) return { status: STATUS.ok, value: result }
       this.track(job)
-      this.#await(job, result as PromiseLike<unknown>, later)
+      const end = this.#endOnce(job, later)
+      ;(result as PromiseLike<unknown>).then(
+        (value) => end({ status: STATUS.ok, value }),
+        (error: unknown) => end(failed(error)),
+      )
       return null
     } catch (error) {
       return failed(error)
@@ -112,17 +117,13 @@ export class JobRunner {
   }
 
   /** A cancelled job is answered when it ends, or shortly after its signal fired. */
-  #await(job: Job, result: PromiseLike<unknown>, later: (outcome: Outcome) => void): void {
+  #endOnce(job: Job, later: (outcome: Outcome) => void): (outcome: Outcome) => void {
     let isOver = false
     const end = (outcome: Outcome): void => {
       if (isOver) return
       isOver = true
       later(job.isCancelled ? CANCELLED : outcome)
     }
-    result.then(
-      (value) => end({ status: STATUS.ok, value }),
-      (error: unknown) => end(failed(error)),
-    )
     job.onCancelled = () => {
       setTimeout(() => {
         if (isOver) return
@@ -130,6 +131,7 @@ export class JobRunner {
         this.#onWentOn(job)
       }, CANCEL_SETTLE_MS).unref()
     }
+    return end
   }
 
   async #stream(job: Job, result: unknown): Promise<Outcome> {
