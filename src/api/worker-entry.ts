@@ -37,7 +37,7 @@ watchWorkerFaults(link)
 const server = net.createServer((socket) => {
   const peer = new TaskPeer(socket, -1, {
     onFrame: (from, buffer, start) => executor?.onFrame(from, buffer, start),
-    onBatchEnd: () => runtime?.perform(),
+    onBatchEnd: () => executor?.onBatchEnd(),
     onClose: (closed) => {
       peers.delete(closed)
       executor?.onPeerClosed(closed)

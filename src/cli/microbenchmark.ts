@@ -20,6 +20,9 @@ export interface MicrobenchmarkRow {
   readonly deviation: number
 }
 
+/** How much shorter long calls are when it must be quick; bench/peers/ray/bench.py divides by the same number. */
+const SHRINK = 10
+
 type Call = () => Promise<unknown> | unknown
 
 const noop = ray.remote(function smallValue() {
@@ -82,7 +85,9 @@ interface Row {
   readonly unit: string
   readonly multiplier: number
   /** Makes what the row needs; the call to be timed. */
-  prepare(cpus: number): Promise<Call> | Call
+  prepare(cpus: number, shrink: number): Promise<Call> | Call
+  /** Its calls are long: shorter ones, by `SHRINK`, when it must be quick. */
+  readonly isLong: boolean
 }
 
 const times = (n: number, call: (i: number) => unknown): unknown[] => Array.from({ length: n }, (_, i) => call(i))
@@ -91,6 +96,7 @@ const row = (name: string, multiplier: number, prepare: Row['prepare'], unit = '
   unit,
   multiplier,
   prepare,
+  isLong: prepare.length > 1,
 })
 const half = (cpus: number): number => Math.max(1, Math.floor(cpus / 2))
 
@@ -127,9 +133,9 @@ const ROWS: readonly Row[] = [
   }),
   row('single client tasks sync', 1, () => () => ray.get(noop.remote())),
   row('single client tasks async', 1000, () => () => ray.get(times(1000, () => noop.remote()) as never)),
-  row('multi client tasks async', 40_000, async () => {
+  row('multi client tasks async', 40_000, async (_, shrink) => {
     const actors = times(4, () => RemoteActor.remote()) as ray.ActorHandle<Actor>[]
-    return () => ray.get(actors.map((actor) => actor.submitBatch.remote(10_000)))
+    return () => ray.get(actors.map((actor) => actor.submitBatch.remote(10_000 / shrink)))
   }),
   row('1:1 actor calls sync', 1, () => {
     const actor = RemoteActor.remote()
@@ -143,14 +149,14 @@ const ROWS: readonly Row[] = [
     const actor = RemoteActor.options({ maxConcurrency: 16 }).remote()
     return () => ray.get(times(1000, () => actor.smallValue.remote()) as never)
   }),
-  row('1:n actor calls async', 5000, (cpus) => {
+  row('1:n actor calls async', 5000, (cpus, shrink) => {
     const servers = times(half(cpus), () => RemoteActor.remote()) as ray.ActorHandle<Actor>[]
     const client = RemoteClient.remote(servers)
-    return () => ray.get(client.smallValueBatch.remote(5000))
+    return () => ray.get(client.smallValueBatch.remote(5000 / shrink))
   }),
-  row('n:n actor calls async', 20_000, (cpus) => {
+  row('n:n actor calls async', 20_000, (cpus, shrink) => {
     const actors = times(half(cpus), () => RemoteActor.remote()) as ray.ActorHandle<Actor>[]
-    return () => ray.get(times(4, () => work.remote(actors, 5000)) as never)
+    return () => ray.get(times(4, () => work.remote(actors, 5000 / shrink)) as never)
   }),
   row('n:n actor calls with arg async', 1000, (cpus) => {
     const servers = times(half(cpus), () => RemoteActor.remote()) as ray.ActorHandle<Actor>[]
@@ -169,14 +175,14 @@ const ROWS: readonly Row[] = [
     const actor = RemoteAsyncActor.remote()
     return () => ray.get(times(1000, (i) => actor.smallValueWithArg.remote(i)) as never)
   }),
-  row('1:n async-actor calls async', 5000, (cpus) => {
+  row('1:n async-actor calls async', 5000, (cpus, shrink) => {
     const servers = times(half(cpus), () => RemoteAsyncActor.remote()) as unknown as ray.ActorHandle<Actor>[]
     const client = RemoteClient.remote(servers)
-    return () => ray.get(client.smallValueBatch.remote(5000))
+    return () => ray.get(client.smallValueBatch.remote(5000 / shrink))
   }),
-  row('n:n async-actor calls async', 20_000, (cpus) => {
+  row('n:n async-actor calls async', 20_000, (cpus, shrink) => {
     const actors = times(half(cpus), () => RemoteAsyncActor.remote()) as unknown as ray.ActorHandle<Actor>[]
-    return () => ray.get(times(4, () => work.remote(actors, 5000)) as never)
+    return () => ray.get(times(4, () => work.remote(actors, 5000 / shrink)) as never)
   }),
 ]
 
@@ -186,8 +192,9 @@ export async function runMicrobenchmark(options: MicrobenchmarkOptions = {}): Pr
   const rows: MicrobenchmarkRow[] = []
   for (const one of ROWS) {
     if (options.filter !== undefined && !one.name.includes(options.filter)) continue
-    const call = await one.prepare(cpus)
-    const rates = await timeRow(call, one.multiplier, options.quick ?? false)
+    const shrink = options.quick && one.isLong ? SHRINK : 1
+    const call = await one.prepare(cpus, shrink)
+    const rates = await timeRow(call, one.multiplier / shrink, options.quick ?? false)
     const finished = { name: one.name, unit: one.unit, median: median(rates), deviation: deviation(rates) }
     rows.push(finished)
     options.onRow?.(finished)

@@ -38,6 +38,7 @@ import { errorFor } from './failures.ts'
 import { Handles } from './handles.ts'
 import type { NodeLink } from './node-link.ts'
 import type { SegmentStore } from './shm/segment-store.ts'
+import { Spinner } from './spinner.ts'
 import { TaskPeer } from './task-peer.ts'
 import { Later, PENDING, Waiting } from './waiting.ts'
 
@@ -45,6 +46,8 @@ import { Later, PENDING, Waiting } from './waiting.ts'
 export const INLINE_BYTES_MAX = 100 * 1024
 /** A cancelled worker that does not answer within this is computing: it is killed. */
 const CANCEL_GRACE_MS = 300
+/** With so few tasks under way, every answer is waited for. */
+const SPIN_TASKS_MAX = 4
 const LOCATE_TRIES_MAX = 5
 
 export interface Identity {
@@ -65,6 +68,7 @@ export class CoreRuntime {
   readonly store: SegmentStore
   readonly host: ValueHost
   readonly waiting: Waiting
+  readonly spinner = new Spinner()
   readonly handles: Handles = new Handles(
     (id) => {
       if (!this.isClosed) this.core.release(id)
@@ -299,6 +303,10 @@ export class CoreRuntime {
     this.perform()
   }
 
+  expectAnswer(): void {
+    if (this.core.openTasks <= SPIN_TASKS_MAX) this.spinner.expect()
+  }
+
   // Generators
 
   async nextItem(sequence: number): Promise<ObjectId | undefined> {
@@ -485,7 +493,10 @@ export class CoreRuntime {
     if (!peer) {
       peer = TaskPeer.connect(address.socket, address.tag, this.core.tag, {
         onFrame: (from, buffer, start, end) => this.#onFrame(from, buffer, start, end),
-        onBatchEnd: () => this.perform(),
+        onBatchEnd: () => {
+          this.spinner.arrived()
+          this.perform()
+        },
         onClose: (closed) => {
           if (this.#peers.get(closed.tag) === closed) this.#peers.delete(closed.tag)
           this.core.onDisconnected(closed.tag)

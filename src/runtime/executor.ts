@@ -36,6 +36,8 @@ interface Loaded {
 const NO_EXTRAS: PushExtras = {}
 const SLOW_MICROS = 1000
 const BOUNCE_AFTER_MS = 5
+/** An owner that sends so little at a time waits for each answer, and sends the next call right after it. */
+const SPIN_FRAMES_MAX = 4
 
 export class Executor {
   readonly #runtime: CoreRuntime
@@ -45,6 +47,7 @@ export class Executor {
   #running: Job | null = null
   #runningSince = 0
   #blocked = 0
+  #frames = 0
   #bounceTimer: NodeJS.Timeout | null = null
   readonly #runner: JobRunner
   readonly actors: ActorExecutor
@@ -65,6 +68,7 @@ export class Executor {
   }
 
   onFrame(peer: TaskPeer, buffer: Buffer, start: number): void {
+    this.#frames++
     switch (buffer[start]) {
       case FRAME.hello:
         peer.tag = readU32(buffer, start + 1)
@@ -88,6 +92,15 @@ export class Executor {
       default:
         peer.close()
     }
+  }
+
+  /** All that came with one read was dealt with. */
+  onBatchEnd(): void {
+    const { spinner } = this.#runtime
+    spinner.arrived()
+    this.#runtime.perform()
+    if (this.#frames <= SPIN_FRAMES_MAX) spinner.expect()
+    this.#frames = 0
   }
 
   /** An owner is gone: nobody waits for its tasks. */

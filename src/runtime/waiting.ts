@@ -24,6 +24,8 @@ export interface WaitHost {
   perform(): void
   onBlocked: (() => void) | null
   onUnblocked: (() => void) | null
+  /** A wait has begun: its answer may come at once. */
+  expectAnswer(): void
 }
 
 /** A value that is not there yet although its object is ready. */
@@ -186,6 +188,7 @@ class GetOne implements Waiter {
     })
     host.onBlocked?.()
     waiting.watch(id, this, 0)
+    host.expectAnswer()
     if (timeoutMs === null) return
     this.#timer = setTimeout(() => {
       waiting.unwatch(id, this)
@@ -242,6 +245,7 @@ class GetAll implements Waiter {
       const index = missing[i] as number
       waiting.watch(ids[index] as ObjectId, this, index)
     }
+    host.expectAnswer()
     if (timeoutMs !== null)
       this.#timer = setTimeout(() => this.#fail(timedOut(this.#open, ids.length, timeoutMs)), timeoutMs)
   }
@@ -309,6 +313,7 @@ class WaitSome implements Waiter {
       if (ready[next] === i) next++
       else waiting.watch(ids[i] as ObjectId, this, i)
     }
+    host.expectAnswer()
     if (timeoutMs !== null) this.#timer = setTimeout(() => this.#finish(), timeoutMs)
   }
 

@@ -11,6 +11,8 @@ import ray
 QUICK = "--quick" in sys.argv
 FILTER = sys.argv[sys.argv.index("--filter") + 1] if "--filter" in sys.argv else ""
 WARM_UP_S, ROUNDS, ROUND_S = (0.3, 3, 0.5) if QUICK else (1, 4, 2)
+# Long calls are shorter when it must be quick; src/cli/microbenchmark.ts divides by the same number.
+SHRINK = 10 if QUICK else 1
 
 
 def row(name, multiplier, prepare, unit="/s"):
@@ -126,9 +128,9 @@ def main():
 
     def multi_client():
         actors = [Actor.options(num_cpus=0).remote() for _ in range(4)]
-        return lambda: ray.get([actor.submit_batch.remote(10000) for actor in actors])
+        return lambda: ray.get([actor.submit_batch.remote(10000 // SHRINK) for actor in actors])
 
-    row("multi client tasks async", 40000, multi_client)
+    row("multi client tasks async", 40000 // SHRINK, multi_client)
 
     def one(kind, **options):
         return kind.options(num_cpus=0, **options).remote()
@@ -143,17 +145,17 @@ def main():
 
     def fan_out(kind):
         client = Client.remote([one(kind)])
-        return lambda: ray.get(client.small_value_batch.remote(5000))
+        return lambda: ray.get(client.small_value_batch.remote(5000 // SHRINK))
 
     def many_to_many(kind):
         actors = [one(kind)]
-        return lambda: ray.get([work.remote(actors, 5000) for _ in range(4)])
+        return lambda: ray.get([work.remote(actors, 5000 // SHRINK) for _ in range(4)])
 
     row("1:1 actor calls sync", 1, lambda: sync_calls(Actor))
     row("1:1 actor calls async", 1000, lambda: batch_calls(Actor))
     row("1:1 actor calls concurrent", 1000, lambda: batch_calls(Actor, max_concurrency=16))
-    row("1:n actor calls async", 5000, lambda: fan_out(Actor))
-    row("n:n actor calls async", 20000, lambda: many_to_many(Actor))
+    row("1:n actor calls async", 5000 // SHRINK, lambda: fan_out(Actor))
+    row("n:n actor calls async", 20000 // SHRINK, lambda: many_to_many(Actor))
 
     def with_arg():
         client = Client.remote([one(Actor)])
@@ -168,8 +170,8 @@ def main():
         return lambda: ray.get([actor.small_value_with_arg.remote(i) for i in range(1000)])
 
     row("1:1 async-actor calls with args async", 1000, async_args)
-    row("1:n async-actor calls async", 5000, lambda: fan_out(AsyncActor))
-    row("n:n async-actor calls async", 20000, lambda: many_to_many(AsyncActor))
+    row("1:n async-actor calls async", 5000 // SHRINK, lambda: fan_out(AsyncActor))
+    row("n:n async-actor calls async", 20000 // SHRINK, lambda: many_to_many(AsyncActor))
     began = time.perf_counter()
     ray.shutdown()
     if not FILTER:
