@@ -82,6 +82,6 @@ for (const { name, unit, ours: own, peer, peerName, ratio } of rows) {
   console.log(`${name.padEnd(48)} ${show(own).padStart(9)} ${unit.padEnd(5)} ${against}`)
 }
 const machine = `${os.cpus()[0]?.model ?? 'unknown'}, ${os.availableParallelism()} CPUs, Node ${process.version}`
-const result = { date: new Date().toISOString(), machine, rows }
+const result = { date: new Date().toISOString(), machine, isQuick, rows }
 const file = flagValue('--json')
 if (file) fs.writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`)

@@ -17,6 +17,7 @@ import { NodeProcess } from '../runtime/node-process.ts'
 import { makeSession, randomHex, removeSession, type Session, sweepDeadSessions } from '../runtime/session.ts'
 import type { StoreConfig } from '../runtime/shm/node-store.ts'
 import { SegmentStore, type StoreFolders } from '../runtime/shm/segment-store.ts'
+import { workerFlags } from '../runtime/worker-flags.ts'
 import { toResources } from '../scheduling/resources.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { makeValueHost } from './host.ts'
@@ -121,7 +122,7 @@ function startLocal(options: InitOptions): Connection {
     memoryRefreshMs: system.memoryMonitorRefreshMs,
     memoryLimitBytes: system.nodeMemoryLimitBytes,
     workerEntry: entry('worker.js'),
-    execArgv: workerExecArgv(),
+    execArgv: workerFlags(process.execArgv),
     cwd: process.cwd(),
     logToDriver: options.logToDriver ?? true,
   }
@@ -317,26 +318,6 @@ function storeBytes(options: InitOptions, session: Session): number {
 /** Files of this build beside the one that runs. */
 function entry(name: string): string {
   return fileURLToPath(new URL(`./${name}`, import.meta.url))
-}
-
-/** Loaders of the program (tsx, source maps) go with its workers; debuggers, evaluated code and test runners do not. */
-function workerExecArgv(): string[] {
-  const kept: string[] = []
-  const inherited = process.execArgv
-  for (let i = 0; i < inherited.length; i++) {
-    const flag = inherited[i] as string
-    const takesValue = /^(-e|--eval|-p|--print|--input-type|--test-reporter)$/.test(flag)
-    if (
-      /^(-e|--eval|-p|--print|-pe|-i|--interactive|--inspect|--watch|--test|--input-type|--cpu-prof|--heap-prof|--prof)/.test(
-        flag,
-      )
-    ) {
-      if (takesValue) i++
-      continue
-    }
-    kept.push(flag)
-  }
-  return [...kept, '--no-warnings=ExperimentalWarning']
 }
 
 function randomUuid(): string {
