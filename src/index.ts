@@ -28,6 +28,8 @@ export type {
   RemoteCall,
   RemoteResult,
 } from './api/types.ts'
+/** Helpers on top of tasks and actors: queues, pools, bounded maps, serializers. */
 export * as util from './api/util/index.ts'
+/** The error classes, by Ray's names: see docs/errors.md. */
 export * as exceptions from './errors/exceptions.ts'
 export { RayError, RayTaskError } from './errors/exceptions.ts'

@@ -18,6 +18,7 @@ export const assignment: { resources: Resources; gpuIds: readonly number[]; exit
 
 const neverAborted = new AbortController().signal
 
+/** Where the code that asks is running: see `ray.getRuntimeContext`. */
 export class RuntimeContext {
   readonly #runtime: CoreRuntime
 
@@ -26,6 +27,7 @@ export class RuntimeContext {
     this.#runtime = runtime
   }
 
+  /** 8 hex digits: one for each program. */
   getJobId(): string {
     return this.#runtime.identity.jobId
   }
@@ -35,6 +37,7 @@ export class RuntimeContext {
     return this.#runtime.identity.nodeId
   }
 
+  /** 56 hex digits: of this process. */
   getWorkerId(): string {
     return this.#runtime.identity.workerId
   }
@@ -45,6 +48,7 @@ export class RuntimeContext {
     return task ? formatTaskId(task.taskId, this.getJobId()) : null
   }
 
+  /** null in a driver. */
   getTaskName(): string | null {
     return currentTask()?.name ?? null
   }
@@ -59,10 +63,12 @@ export class RuntimeContext {
     return fromUnits(assignment.resources)
   }
 
+  /** The GPUs that the running task or actor was given, as strings. */
   getAcceleratorIds(): { GPU: string[] } {
     return { GPU: assignment.gpuIds.map(String) }
   }
 
+  /** Of actor names. */
   get namespace(): string {
     return this.#runtime.identity.namespace
   }
@@ -72,6 +78,7 @@ export class RuntimeContext {
     return currentTask()?.attempt ?? 0
   }
 
+  /** True in an actor that came back after its process died. */
   get wasCurrentActorReconstructed(): boolean {
     const task = currentTask()
     return task?.actorId != null && task.attempt > 0
@@ -83,6 +90,7 @@ export class RuntimeContext {
   }
 }
 
+/** Where this code runs, what it was given, and the signal that says that it is to stop. */
 export function getRuntimeContext(): RuntimeContext {
   return new RuntimeContext(requireRuntime())
 }

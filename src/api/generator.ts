@@ -27,6 +27,7 @@ export class ObjectRefGenerator<T = unknown> implements AsyncIterableIterator<Ob
     return makeObjectId(this.#runtime.core.tag, this.#sequence)
   }
 
+  /** The next reference, when its item is there; the end when the generator has ended. */
   async next(): Promise<IteratorResult<ObjectRef<T>, undefined>> {
     const id = await this.#runtime.nextItem(this.#sequence)
     return id === undefined

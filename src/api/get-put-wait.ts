@@ -6,11 +6,13 @@ import { idsOf, ObjectRef } from './object-ref.ts'
 import { parseOptions } from './options.ts'
 import { requireRuntime } from './state.ts'
 
+/** Options of `ray.get`. */
 export interface GetOptions {
   /** Seconds to wait before `GetTimeoutError`; 0 only looks. Default: without limit. */
   readonly timeoutS?: number
 }
 
+/** Options of `ray.wait`. */
 export interface WaitOptions {
   /** How many must be ready. Default 1. */
   readonly numReturns?: number
@@ -25,12 +27,14 @@ export type Values<R extends readonly unknown[]> = {
   -readonly [K in keyof R]: R[K] extends ObjectRef<infer T> ? T : never
 }
 
-export function get<T>(ref: ObjectRef<T>, options?: GetOptions): Promise<T>
-export function get<const R extends readonly ObjectRef[]>(refs: R, options?: GetOptions): Promise<Values<R>>
 /**
- * The value of a reference, or the values of a list in its order. Rejects with the error of the first one that failed, as soon as
- * it is known, and with `GetTimeoutError` after `timeoutS`.
+ * The value of a reference.
+ * @throws RayTaskError, as an instance of the task's own error class too, when the task threw; GetTimeoutError after `timeoutS`
+ * seconds; WorkerCrashedError, ActorDiedError, ObjectLostError and others of docs/errors.md when the value will never be there.
  */
+export function get<T>(ref: ObjectRef<T>, options?: GetOptions): Promise<T>
+/** The values of a list or tuple of references, in its order. Rejects with the error of the first that failed, as soon as it is known. */
+export function get<const R extends readonly ObjectRef[]>(refs: R, options?: GetOptions): Promise<Values<R>>
 export async function get(refs: ObjectRef | readonly ObjectRef[], options?: GetOptions): Promise<unknown> {
   const runtime = requireRuntime()
   const timeoutS = options === undefined ? undefined : parseOptions<GetOptions>('ray.get', options).timeoutS

@@ -31,8 +31,11 @@ const MAX_STORE_BYTES = 200_000_000_000
 export interface Cluster extends AsyncDisposable {
   /** What another program on this machine passes as `address` to join. */
   readonly address: string
+  /** Of the node that this program talks to: 56 hex digits. */
   readonly nodeId: string
+  /** Where the node keeps its sockets and logs. */
   readonly sessionDir: string
+  /** See `ray.shutdown`. */
   shutdown(): Promise<void>
 }
 

@@ -14,6 +14,7 @@ export interface RuntimeEnvOptions {
   readonly workingDir?: string
 }
 
+/** Where a task or actor may run, and what it takes there. */
 export interface ResourceOptions {
   /** Logical CPUs; fractions to 0.0001. Default: 1 for tasks; for actors 1 to place and 0 while running. */
   readonly numCpus?: number
@@ -27,6 +28,7 @@ export interface ResourceOptions {
   readonly resources?: Readonly<Record<string, number>>
   /** Where to run. Default 'DEFAULT'. */
   readonly schedulingStrategy?: 'DEFAULT' | 'SPREAD' | NodeAffinitySchedulingStrategy
+  /** What its worker needs before user code runs. Default: nothing beyond the environment of this program. */
   readonly runtimeEnv?: RuntimeEnvOptions
   /** Higher runs first. Default 0. */
   readonly priority?: number
@@ -54,7 +56,9 @@ export interface TaskOptions extends TaskCallOptions {
   readonly maxCalls?: number
 }
 
+/** Options of an actor class. */
 export interface ActorOptions extends ResourceOptions {
+  /** Name by which `ray.getActor` finds it; one living actor of a namespace has it. Default: none. */
   readonly name?: string
   /** Namespace of the name. Default: the program's. */
   readonly namespace?: string
@@ -76,26 +80,37 @@ export interface ActorOptions extends ResourceOptions {
   readonly allowOutOfOrderExecution?: boolean
 }
 
+/** Options of one method of an actor: by `ray.method`, or for single calls by `.options`. */
 export interface MethodOptions {
+  /** Name in logs and errors. Default: `Class.method`. */
   readonly name?: string
+  /** How many references a call returns. Default 1; 'streaming' for generator methods. */
   readonly numReturns?: number | 'streaming'
+  /** The group of the actor's `concurrencyGroups` whose limit it counts against. Default: that of the actor. */
   readonly concurrencyGroup?: string
+  /** How often a call is repeated after a restart of the actor. -1: without limit. Default: that of the actor. */
   readonly maxTaskRetries?: number
+  /** Which exceptions are retried too: all, or instances of these classes. Default false. */
   readonly retryExceptions?: boolean | readonly (abstract new (...args: never[]) => unknown)[]
+  /** A generator pauses when this many items were not taken. 0: never. Default 0. */
   readonly generatorBackpressureNumObjects?: number
 }
 
+/** Options of `ray.init`. */
 export interface InitOptions {
   /** A cluster to join: what `cluster.address` says. Default: start a node on this machine. */
   readonly address?: string
   /** Default: the CPUs that this process may use. */
   readonly numCpus?: number
+  /** Logical GPUs of the node. Default 0. */
   readonly numGpus?: number
   /** Bytes of the `memory` resource. Default: 70 % of the machine's memory. */
   readonly memory?: number
   /** Bytes of the object store. Default: 30 % of memory, at most what /dev/shm holds. At least 75 MiB. */
   readonly objectStoreMemory?: number
+  /** Custom resources of the node by name. Default: none. */
   readonly resources?: Readonly<Record<string, number>>
+  /** Labels of the node. Default: its id. */
   readonly labels?: Readonly<Record<string, string>>
   /** Namespace of actor names. Default: a fresh one for each program. */
   readonly namespace?: string
@@ -115,7 +130,9 @@ export interface InitOptions {
 
 /** Runs on one node: `soft` allows another when that one is gone. */
 export class NodeAffinitySchedulingStrategy {
+  /** 56 hex digits, as of `ray.nodes()`. */
   readonly nodeId: string
+  /** Whether another node will do when that one is gone. */
   readonly soft: boolean
   constructor(options: { nodeId: string; soft?: boolean }) {
     this.nodeId = options.nodeId

@@ -101,16 +101,24 @@ interface Plan {
   readonly extras: Readonly<Record<string, unknown>> | null
 }
 
+/**
+ * Makes a class remote: its instances are actors, each with its state in a process of its own. What the class captures travels by
+ * value with it, what it imports by reference.
+ * @param options see `ActorOptions`; `.options({ … })` changes them later.
+ * @throws InvalidArgumentError for options that cannot be right. UnserializableException comes at the first `.remote()`.
+ */
 export function remote<C extends Constructor>(type: C, options?: ActorOptions): ActorClass<C>
+/**
+ * Makes a function remote: calls of it run on worker processes. What it captures travels by value with it, what it imports by
+ * reference. A generator function gives its items one by one.
+ * @param options see `TaskOptions`; `.options({ … })` changes them later.
+ * @throws InvalidArgumentError for options that cannot be right. UnserializableException comes at the first `.remote()`.
+ */
 export function remote<F extends AnyFunction, const N extends number | 'streaming'>(
   fn: F,
   options: TaskOptions & { readonly numReturns: N },
 ): RemoteFunction<F, N>
 export function remote<F extends AnyFunction>(fn: F, options?: TaskOptions): RemoteFunction<F>
-/**
- * Makes a function or class remote. Calls of the function run on worker processes; instances of the class are actors.
- * What it captures travels by value with it, what it imports by reference.
- */
 export function remote(target: AnyFunction | Constructor, options?: TaskOptions | ActorOptions): unknown {
   if (typeof target !== 'function') {
     const message = `ray.remote takes a function or a class, but got ${typeof target}`

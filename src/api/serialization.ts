@@ -5,12 +5,14 @@ import { serializeToBytes } from '../values/index.ts'
 import { closureHost } from './host.ts'
 import { requireRuntime } from './state.ts'
 
+export type { SerializabilityFailure }
+
 /** Any value, closures and classes included, as bytes. */
 export function serialize(value: unknown): Uint8Array {
   return serializeToBytes(value, requireRuntime().host)
 }
 
-/** What `serialize` wrote. */
+/** The value that `serialize` wrote as `bytes`; references inside it count as held here. */
 export async function deserialize<T = unknown>(bytes: Uint8Array): Promise<T> {
   const later = requireRuntime().decodeValue(bytes)
   return (later instanceof Object && 'promise' in later ? await (later as { promise: Promise<T> }).promise : later) as T

@@ -153,4 +153,5 @@ export const ERROR_TABLE = {
   SYSTEM: entry('RaySystemError', '{message}', 'This is a defect of ray-ts: please report it.'),
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 
+/** A code of docs/errors.md. */
 export type ErrorCode = keyof typeof ERROR_TABLE

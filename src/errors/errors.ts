@@ -9,6 +9,7 @@ const LINEAGE = Symbol.for('ray-ts.error.lineage')
 /** What a task error is beside the user's own class. */
 const KINDS = Symbol.for('ray-ts.error.kinds')
 
+/** The words that fill an error's message and hint. */
 export type ErrorParams = Readonly<Record<string, string | number>>
 
 /** Base of every error that ray-ts raises. */
@@ -18,6 +19,7 @@ export class RayError extends Error {
   readonly code: ErrorCode
   /** What to do next. */
   readonly hint: string
+  /** The words that filled them. */
   readonly params: ErrorParams
 
   constructor(code: ErrorCode, params: ErrorParams = {}, options?: ErrorOptions) {
@@ -49,33 +51,55 @@ function fill(text: string, params: ErrorParams): string {
 
 /** An option, an argument or a call that cannot be right. */
 export class InvalidArgumentError extends RayError {}
+/** Something was asked of ray before `ray.init()`, or after `ray.shutdown()`. */
 export class NotInitializedError extends RayError {}
 /** A task threw; `cause` is what it threw. Also an `instanceof` the user's own class. */
 export class RayTaskError extends RayError {}
+/** `ray.cancel` ended the task whose value is read. */
 export class TaskCancelledError extends RayError {}
+/** The process that ran the task died, and it was not to be run again (`maxRetries`). */
 export class WorkerCrashedError extends RayError {}
+/** The process that ran the task was ended because memory ran out. */
 export class OutOfMemoryError extends RayError {}
+/** Base of what goes wrong with an actor. */
 export class RayActorError extends RayError {}
+/** The actor is dead and stays so; the message says why. */
 export class ActorDiedError extends RayActorError {}
+/** The actor died during this call and is being restarted: it may be called again. */
 export class ActorUnavailableError extends RayActorError {}
+/** No node could ever hold the actor. */
 export class ActorUnschedulableError extends RayActorError {}
+/** No node could ever run the task. */
 export class TaskUnschedulableError extends RayError {}
+/** Another living actor has this name in this namespace. */
 export class ActorAlreadyExistsError extends RayError {}
+/** No living actor has this name in this namespace. */
 export class ActorHandleNotFoundError extends RayError {}
+/** More calls wait for the actor than its `maxPendingCalls` allows. */
 export class PendingCallsLimitExceeded extends RayError {}
+/** Values were not there within `timeoutS`. */
 export class GetTimeoutError extends RayError {}
+/** Base of lost values: this one is gone and cannot be rebuilt. */
 export class ObjectLostError extends RayError {}
+/** The value was given up with `free()`. */
 export class ObjectFreedError extends ObjectLostError {}
+/** The process that made the reference is gone, and the value with it. */
 export class OwnerDiedError extends ObjectLostError {}
+/** Neither the object store nor the spill directories have room for the value. */
 export class ObjectStoreFullError extends RayError {}
+/** The spill directories are full. */
 export class OutOfDiskError extends ObjectStoreFullError {}
 /** `ray.util.Queue`: nothing to take. */
 export class QueueEmpty extends RayError {}
 /** `ray.util.Queue`: no room. */
 export class QueueFull extends RayError {}
+/** No worker could be started for the runtime environment. */
 export class RuntimeEnvSetupError extends RayError {}
+/** A value cannot travel; the message has the path to it. */
 export class UnserializableException extends RayError {}
+/** Something inside ray-ts failed. */
 export class RaySystemError extends RayError {}
+/** The node process is gone, and everything that ran on it. */
 export class LocalRayletDiedError extends RayError {}
 
 type ErrorClass = new (code: ErrorCode, params?: ErrorParams, options?: ErrorOptions) => RayError

@@ -3,8 +3,11 @@
 //   X1. A class is known by its name on both sides; the name must be registered wherever the value is read. The class itself may
 //       carry the pair instead: `static [Symbol.for('ray-ts.serialize')]` and `static [Symbol.for('ray-ts.deserialize')]` travel with it.
 
+/** How instances of a class travel. */
 export interface CustomSerializer<T = unknown> {
+  /** What travels instead of the instance. */
   readonly serialize: (value: T) => unknown
+  /** Makes the instance anew from it. */
   readonly deserialize: (data: unknown) => T
 }
 
@@ -28,6 +31,7 @@ export function registerSerializer<T>(
   byName.set(type.name, { ...(serializer as CustomSerializer), name: type.name, type })
 }
 
+/** Undoes `registerSerializer`, in this process. */
 export function deregisterSerializer(type: { readonly name: string }): void {
   byName.delete(type.name)
 }

@@ -10,6 +10,7 @@ import type { ObjectRef } from '../object-ref.ts'
 
 type Work<A, V, R> = (actor: ActorHandle<A>, value: V) => ObjectRef<R>
 
+/** Options of `ActorPool.getNext` and `getNextUnordered`. */
 export interface NextOptions {
   /** @throws GetTimeoutError after this long. */
   readonly timeoutS?: number
@@ -42,6 +43,7 @@ export class ActorPool<A> {
     while (this.hasNext()) yield (await this.getNextUnordered()) as R
   }
 
+  /** Gives one item to an idle actor, or has it wait for one. */
   submit<V, R>(work: Work<A, V, R>, value: V): void {
     const actor = this.#idle.pop()
     if (!actor) {
@@ -53,6 +55,7 @@ export class ActorPool<A> {
     this.#byIndex.set(this.#nextIndex++, ref)
   }
 
+  /** Whether results are still to come. */
   hasNext(): boolean {
     return this.#running.size > 0 || this.#waiting.length > 0
   }
@@ -94,6 +97,7 @@ export class ActorPool<A> {
     }
   }
 
+  /** Whether an actor is idle and nothing waits for it. */
   hasFree(): boolean {
     return this.#idle.length > 0 && this.#waiting.length === 0
   }

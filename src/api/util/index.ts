@@ -1,6 +1,6 @@
-export { deregisterSerializer, registerSerializer } from '../../values/index.ts'
+export { type CustomSerializer, deregisterSerializer, registerSerializer } from '../../values/index.ts'
 export { listNamedActors, nodeStats } from '../control.ts'
-export { inspectSerializability } from '../serialization.ts'
+export { inspectSerializability, type SerializabilityFailure } from '../serialization.ts'
 export { ActorPool, type NextOptions } from './actor-pool.ts'
 export { asCompleted, mapBounded, mapUnordered } from './map-bounded.ts'
 export { type MapOptions, Pool, type PoolOptions } from './pool.ts'

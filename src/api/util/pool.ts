@@ -26,13 +26,17 @@ class PoolActor {
 }
 builtin('PoolActor', PoolActor)
 
+/** Options of a `Pool`. */
 export interface PoolOptions {
-  /** Default: the cluster's CPUs. */
+  /** How many processes; each takes a CPU. */
   readonly processes: number
+  /** Runs once in each process before its first work. */
   readonly initializer?: Work
+  /** Its arguments. Default: none. */
   readonly initargs?: readonly unknown[]
 }
 
+/** Options of the maps of a `Pool`. */
 export interface MapOptions {
   /** Items sent together. Default: a fourth of each process's share. */
   readonly chunksize?: number

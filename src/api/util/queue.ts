@@ -92,9 +92,11 @@ class QueueActor {
 }
 builtin('QueueActor', QueueActor)
 
+/** Options of a `Queue`. */
 export interface QueueOptions {
   /** Items that it holds at most; 0: without limit. Default 0. */
   readonly maxsize?: number
+  /** Options of the actor behind it, such as a name. Default: it takes no CPU. */
   readonly actorOptions?: ActorOptions
 }
 
@@ -103,7 +105,9 @@ export interface QueueOptions {
  * It lives in an actor and ends with the last one that holds it, or by `shutdown()`.
  */
 export class Queue<T = unknown> {
+  /** Items that it holds at most; 0: without limit. */
   readonly maxsize: number
+  /** The actor behind it. */
   readonly actor: ActorHandle<QueueActor>
 
   constructor(options: QueueOptions = {}) {
@@ -147,14 +151,17 @@ export class Queue<T = unknown> {
     return ((await get(this.actor.takeBatch.remote(count))) as T[] | null) ?? refuseEmpty(undefined)
   }
 
+  /** How many items it holds now. */
   size(): Promise<number> {
     return get(this.actor.size.remote())
   }
 
+  /** Whether it holds none now. */
   async empty(): Promise<boolean> {
     return (await this.size()) === 0
   }
 
+  /** Whether there is no room now. */
   async full(): Promise<boolean> {
     return this.maxsize > 0 && (await this.size()) >= this.maxsize
   }

@@ -69,9 +69,11 @@ export function decodeCode(bytes: Uint8Array, host: ClosureHost): unknown {
   return build(payload, host)
 }
 
+/** What keeps a value from travelling. */
 export interface SerializabilityFailure {
   /** From the value to what cannot travel: `square → captured variable db → .socket`. */
   readonly path: string
+  /** Why it cannot. */
   readonly why: string
 }
 
