@@ -34,7 +34,7 @@ for (const file of ['src', 'test', 'scripts', 'examples', 'demo', 'bench'].flatM
   const isPure =
     file.startsWith(`src${path.sep}`) && !WORLDLY.has(room) && !file.endsWith('.test.ts') && !room.endsWith('.ts')
   lines.forEach((line, i) => {
-    const code = line.replace(/^\s*(\/\/|\*).*$/, '')
+    const code = line.replace(/^\s*(\/\/|\/?\*).*$/, '')
     if (isPure)
       for (const [pattern, instead] of BANNED) if (pattern.test(code)) complaints.push(`${file}:${i + 1}: ${instead}`)
     if (file.startsWith(`scripts${path.sep}tidy`)) return
