@@ -53,7 +53,9 @@ export function storeCases(kind: 'native' | 'koffi' | 'plain'): void {
       for (const dir of spillDirs) fs.rmSync(dir, { recursive: true, force: true })
     })
     const shmFiles = () =>
-      fs.readdirSync(`/dev/shm/ray-ts-${path.basename(cluster.sessionDir)}`).filter((name) => name !== 'control')
+      fs
+        .readdirSync(path.join(process.env.RAY_TS_SHM_DIR as string, `ray-ts-${path.basename(cluster.sessionDir)}`))
+        .filter((name) => name !== 'control')
     const spilled = (dir: string) =>
       fs.readdirSync(dir).flatMap((name) => fs.readdirSync(path.join(dir, name)).map((file) => path.join(name, file)))
     const allSpilled = () => spillDirs.flatMap(spilled)

@@ -21,6 +21,7 @@ import { workerFlags } from '../runtime/worker-flags.ts'
 import { toResources } from '../scheduling/resources.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { makeValueHost } from './host.ts'
+import { parseSpilling } from './object-spilling.ts'
 import { type InitOptions, parseOptions, parseSystemConfig, type SystemConfig } from './options.ts'
 import { currentRuntime, setAutoInit, setRuntime } from './state.ts'
 
@@ -100,14 +101,14 @@ export async function shutdown(): Promise<void> {
 
 function startLocal(options: InitOptions): Connection {
   const system = parseSystemConfig(options.systemConfig, process.env)
-  sweepDeadSessions()
-  const directories = options.objectSpilling?.directoryPath
-  const session = makeSession(directories === undefined ? undefined : [directories].flat())
+  const spilling = parseSpilling(options.objectSpilling ?? options.systemConfig?.objectSpillingConfig)
+  sweepDeadSessions(spilling.directories ?? [])
+  const session = makeSession(spilling.directories)
   const cpus = options.numCpus ?? os.availableParallelism()
   const total = totalResources(options, cpus)
   const nodeId = randomHex(28)
   const namespace = options.namespace ?? randomUuid()
-  const store = storeConfig(options, session, system)
+  const store = storeConfig(options, session, { system, spillBufferBytes: spilling.bufferBytes })
   const config: NodeConfig = {
     session,
     nodeId,
@@ -286,7 +287,11 @@ function totalMemory(): number {
   return constrained > 0 && constrained < os.totalmem() ? constrained : os.totalmem()
 }
 
-function storeConfig(options: InitOptions, session: Session, system: SystemConfig): StoreConfig {
+function storeConfig(
+  options: InitOptions,
+  session: Session,
+  { system, spillBufferBytes }: { system: SystemConfig; spillBufferBytes: number },
+): StoreConfig {
   return {
     shmDir: session.shmDir,
     spillDirs: session.spillDirs,
@@ -297,25 +302,35 @@ function storeConfig(options: InitOptions, session: Session, system: SystemConfi
     minSpillingBytes: system.minSpillingSize,
     maxFusedObjects: system.maxFusedObjectCount,
     maxIoWorkers: system.maxIoWorkers,
+    spillBufferBytes,
     collectGraceMs: system.objectStoreFullDelayMs,
   }
 }
 
 function storeBytes(options: InitOptions, session: Session): number {
   const shm = fs.statfsSync(session.shmDir)
-  const available = shm.bavail * shm.bsize
+  const available = Math.floor(shm.bavail * shm.bsize * 0.95)
   if (options.objectStoreMemory !== undefined) {
     if (options.objectStoreMemory < MIN_STORE_BYTES) {
       const message = `objectStoreMemory is ${options.objectStoreMemory} bytes`
       removeSession(session)
       throw makeError('INVALID_ARGUMENT', { message, hint: `It must be at least ${MIN_STORE_BYTES} bytes (75 MiB).` })
     }
-    return options.objectStoreMemory
+    warnIfSmall(options.objectStoreMemory, available, session)
+    return Math.min(options.objectStoreMemory, available)
   }
-  return Math.max(
-    MIN_STORE_BYTES,
-    Math.min(Math.floor(totalMemory() * 0.3), Math.floor(available * 0.95), MAX_STORE_BYTES),
-  )
+  const wanted = Math.max(MIN_STORE_BYTES, Math.min(Math.floor(totalMemory() * 0.3), MAX_STORE_BYTES))
+  warnIfSmall(MIN_STORE_BYTES, available, session)
+  return Math.min(wanted, available)
+}
+
+/** Shared memory smaller than the store: the rest goes to disk. */
+function warnIfSmall(wanted: number, available: number, session: Session): void {
+  if (available >= wanted) return
+  const folder = path.dirname(session.shmDir)
+  const mib = (bytes: number): number => Math.round(bytes / 1024 / 1024)
+  const text = `${folder} has room for ${mib(available)} MiB, and the object store wants ${mib(wanted)}: the rest goes to disk. Make it larger (docker run --shm-size).`
+  process.emitWarning(text, 'RayWarning')
 }
 
 /** Files of this build beside the one that runs. */

@@ -5,6 +5,7 @@
 
 import { makeError } from '../errors/index.ts'
 import type { SchedulingStrategy } from '../wire/messages.ts'
+import type { ObjectSpillingOptions } from './object-spilling.ts'
 
 /** What a task or actor needs of its worker before user code runs. */
 export interface RuntimeEnvOptions {
@@ -119,13 +120,9 @@ export interface InitOptions {
   /** Calling init again returns the running cluster instead of throwing. Default false. */
   readonly ignoreReinitError?: boolean
   /** Where objects go when the store is full. Default: the session folder. */
-  readonly objectSpilling?: {
-    readonly type?: 'filesystem'
-    readonly directoryPath?: string | readonly string[]
-    readonly bufferSize?: number
-  }
+  readonly objectSpilling?: ObjectSpillingOptions | string
   /** Internal settings, by Ray's names in camelCase. */
-  readonly systemConfig?: Readonly<Record<string, number>>
+  readonly systemConfig?: Partial<SystemConfig> & { readonly objectSpillingConfig?: ObjectSpillingOptions | string }
 }
 
 /** Runs on one node: `soft` allows another when that one is gone. */
@@ -190,6 +187,10 @@ const limits: Check = (value) => {
     ? null
     : 'an object of whole numbers of at least 1'
 }
+const texts: Check = (value) =>
+  Array.isArray(value) && value.length > 0 && value.every((one) => text(one) === null) ? null : 'a list of strings'
+const fraction: Check = (value) =>
+  typeof value === 'number' && value >= 0 && value <= 1 ? null : 'a number between 0 and 1'
 const retries: Check = (value) => {
   const isList = Array.isArray(value) && value.every((one) => typeof one === 'function')
   return typeof value === 'boolean' || isList ? null : 'true, false or a list of error classes'
@@ -264,8 +265,13 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     namespace: text,
     logToDriver: flag,
     ignoreReinitError: flag,
-    objectSpilling: object,
+    objectSpilling: either(object, text),
     systemConfig: object,
+  },
+  objectSpilling: {
+    type: oneOf('filesystem'),
+    directoryPath: either(text, texts),
+    bufferSize: positive,
   },
   'ray.get': { timeoutS: amount },
   'ray.wait': { numReturns: positive, timeoutS: either(amount, oneOf(null)), fetchLocal: flag },
@@ -282,7 +288,14 @@ const RENAMED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
 }
 
-export type OptionTarget = 'a task' | 'an actor' | 'an actor method' | 'ray.init' | 'ray.get' | 'ray.wait'
+export type OptionTarget =
+  | 'a task'
+  | 'an actor'
+  | 'an actor method'
+  | 'ray.init'
+  | 'objectSpilling'
+  | 'ray.get'
+  | 'ray.wait'
 
 /** Checks `raw` against the table of `target`; undefined values count as absent. */
 export function parseOptions<T extends object>(target: OptionTarget, raw: unknown): T {
@@ -335,12 +348,25 @@ export const SYSTEM_CONFIG = {
 
 export type SystemConfig = typeof SYSTEM_CONFIG
 
+const SYSTEM_CHECKS: Readonly<Partial<Record<keyof SystemConfig, Check>>> = {
+  objectSpillingThreshold: fraction,
+  localFsCapacityThreshold: fraction,
+  maxFusedObjectCount: positive,
+  maxIoWorkers: positive,
+  minSpillingSize: count,
+  objectStoreFullDelayMs: count,
+  localFsMonitorIntervalMs: count,
+}
+
 export function parseSystemConfig(
   raw: Readonly<Record<string, unknown>> | undefined,
   env: NodeJS.ProcessEnv,
 ): SystemConfig {
-  const checks = Object.fromEntries(Object.keys(SYSTEM_CONFIG).map((key) => [key, number(-1, false, 'a number')]))
-  const parsed = parseKnown('systemConfig', checks, { ...raw }) as Partial<SystemConfig>
+  const any = number(-1, false, 'a number')
+  const checks = Object.fromEntries(Object.keys(SYSTEM_CONFIG).map((key) => [key, any]))
+  const { objectSpillingConfig, ...rest } = raw ?? {} // object-spilling.ts reads that one.
+  void objectSpillingConfig
+  const parsed = parseKnown('systemConfig', { ...checks, ...SYSTEM_CHECKS }, rest) as Partial<SystemConfig>
   const config = { ...SYSTEM_CONFIG, ...parsed }
   for (const key of Object.keys(SYSTEM_CONFIG) as (keyof SystemConfig)[]) {
     const fromEnv = env[`RAY_${key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`]

@@ -19,6 +19,7 @@ export interface Session {
 
 const SHM_ROOT = '/dev/shm'
 const SHM_PREFIX = 'ray-ts-'
+const SPILL_PREFIX = 'ray_spilled_'
 
 export function tempRoot(): string {
   return process.env.RAY_TMPDIR ?? path.join(os.tmpdir(), 'ray')
@@ -33,37 +34,84 @@ export function makeSession(spillDirs: readonly string[] | undefined): Session {
     dir,
     logsDir: path.join(dir, 'logs'),
     socketsDir: path.join(dir, 's'),
-    spillDirs: spillDirs?.map((root) => path.join(root, `ray_spilled_${name}`)) ?? [path.join(dir, 'spill')],
+    spillDirs: spillDirs?.map((root) => path.join(root, `${SPILL_PREFIX}${name}`)) ?? [path.join(dir, 'spill')],
     shmDir: path.join(shmRoot(), `${SHM_PREFIX}${name}`),
   }
-  for (const folder of [session.logsDir, session.socketsDir, ...session.spillDirs, session.shmDir]) {
+  for (const folder of [session.logsDir, session.socketsDir, ...session.spillDirs]) {
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
   }
   noteProcess(path.join(dir, 'driver.pid'))
-  ShmControl.create(session.shmDir)
-  return session
+  return { ...session, shmDir: makeShmDir(session) }
+}
+
+/** Without a byte of shared memory, the session's own folder does, slower. */
+function makeShmDir({ shmDir, dir }: Session): string {
+  const onDisk = path.join(dir, 'shm')
+  for (const folder of [shmDir, onDisk]) {
+    try {
+      fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+      ShmControl.create(folder)
+      return folder
+    } catch (error) {
+      fs.rmSync(folder, { recursive: true, force: true })
+      if (folder === onDisk) throw error
+    }
+  }
+  return onDisk
 }
 
 export function removeSession(session: Session): void {
-  for (const folder of [session.shmDir, ...session.spillDirs, session.dir]) {
-    fs.rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  for (const folder of [session.shmDir, ...session.spillDirs, session.dir]) remove(folder)
+}
+
+/** Removes the folders of sessions whose processes are all gone; `spillRoots` are looked through too. */
+export function sweepDeadSessions(spillRoots: readonly string[]): void {
+  const places: readonly (readonly [root: string, prefix: string])[] = [
+    [tempRoot(), ''],
+    [shmRoot(), SHM_PREFIX],
+    ...spillRoots.map((root) => [root, SPILL_PREFIX] as const),
+  ]
+  // Whether one lives is read from its session folder: decided for all folders before any is removed.
+  const dead = new Map<string, boolean>()
+  const found: [name: string, folder: string][] = []
+  for (const [root, prefix] of places) {
+    for (const entry of listDir(root)) {
+      if (!entry.startsWith(`${prefix}session_`)) continue
+      const name = entry.slice(prefix.length)
+      if (!dead.has(name)) dead.set(name, isDead(name))
+      found.push([name, path.join(root, entry)])
+    }
+  }
+  for (const [name, folder] of found) {
+    if (!dead.get(name)) continue
+    for (const dir of spillDirsOf(path.join(tempRoot(), name))) remove(dir)
+    remove(folder)
   }
 }
 
-/** Removes the folders of sessions whose processes are all gone. */
-export function sweepDeadSessions(): void {
-  for (const [root, prefix] of [
-    [tempRoot(), 'session_'],
-    [shmRoot(), `${SHM_PREFIX}session_`],
-  ] as const) {
-    for (const name of listDir(root)) {
-      if (!name.startsWith(prefix)) continue
-      const pid = Number(/_(\d+)_[0-9a-f]+$/.exec(name)?.[1])
-      if (!Number.isInteger(pid)) continue
-      const dir = path.join(tempRoot(), name.slice(name.indexOf('session_')))
-      if (isSame(pid, path.join(dir, 'driver.pid')) || isSame(0, path.join(dir, 'node.pid'))) continue
-      fs.rmSync(path.join(root, name), { recursive: true, force: true })
-    }
+function isDead(name: string): boolean {
+  const pid = Number(/_(\d+)_[0-9a-f]+$/.exec(name)?.[1])
+  if (!Number.isInteger(pid)) return false
+  const dir = path.join(tempRoot(), name)
+  return !isSame(pid, path.join(dir, 'driver.pid')) && !isSame(0, path.join(dir, 'node.pid'))
+}
+
+/** Spill folders outside of the session's own, as its node noted them. */
+function spillDirsOf(dir: string): string[] {
+  try {
+    const { store } = JSON.parse(readText(path.join(dir, 'node.json'))) as { store: { spillDirs: string[] } }
+    return store.spillDirs.filter((one) => path.basename(one) === `${SPILL_PREFIX}${path.basename(dir)}`)
+  } catch {
+    return []
+  }
+}
+
+/** Another user's are left alone. */
+function remove(folder: string): void {
+  try {
+    fs.rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  } catch {
+    // Not ours, or in use: the next start tries again.
   }
 }
 
@@ -79,10 +127,11 @@ function isSame(pid: number, file: string): boolean {
   return id > 0 && isAlive(id) && (birth === undefined || birth === birthOf(id))
 }
 
-/** In clock ticks since the machine started; '' where /proc is missing. */
+/** In clock ticks since the machine started; '' where /proc is missing. A zombie is gone, though its id is still taken. */
 function birthOf(pid: number): string {
   const stat = readText(`/proc/${pid}/stat`)
-  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return fields[0] === 'Z' ? 'zombie' : (fields[19] ?? '')
 }
 
 export function isAlive(pid: number): boolean {

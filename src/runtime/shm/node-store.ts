@@ -27,6 +27,8 @@ export interface StoreConfig extends StoreFolders {
   readonly maxFusedObjects: number
   /** Files written at once. */
   readonly maxIoWorkers: number
+  /** Copied at once. */
+  readonly spillBufferBytes: number
   /** What owners get to collect before values are moved. */
   readonly collectGraceMs: number
 }
@@ -78,7 +80,8 @@ export class NodeStore {
     this.#config = config
     this.#events = events
     this.#control = new ShmControl(config.shmDir)
-    this.#files = new SpillFiles(config.spillDirs, new DiskGuard(config.diskThreshold, config.diskCheckMs))
+    const guard = new DiskGuard(config.diskThreshold, config.diskCheckMs)
+    this.#files = new SpillFiles({ dirs: config.spillDirs, guard, bufferBytes: config.spillBufferBytes })
   }
 
   created(id: ObjectId, owner: WorkerTag, size: number, spilled: SpillLocation | null): void {

@@ -216,6 +216,7 @@ export class SegmentStore {
         fs.rmSync(file, { force: true })
       }
     }
+    collectSoon() // Views that nobody holds keep the space of removed files.
     throw noRoomError(value.byteLength, refusals, last)
   }
 }

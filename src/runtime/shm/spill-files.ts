@@ -13,8 +13,6 @@ import type { SpillLocation } from '../../wire/messages.ts'
 import type { DiskGuard } from './disk-guard.ts'
 import { HEADER_BYTES, makeHeader, padToPage } from './layout.ts'
 
-const COPY_BYTES = 4 * 1024 * 1024
-
 export interface SpillSource {
   /** The segment file. */
   readonly file: string
@@ -25,13 +23,15 @@ export interface SpillSource {
 export class SpillFiles {
   readonly #dirs: readonly string[]
   readonly #guard: DiskGuard
+  readonly #bufferBytes: number
   /** Values alive in each fused file. */
   readonly #live = new Map<string, number>()
   #next = 0
 
-  constructor(dirs: readonly string[], guard: DiskGuard) {
-    this.#dirs = dirs
-    this.#guard = guard
+  constructor(options: { dirs: readonly string[]; guard: DiskGuard; bufferBytes: number }) {
+    this.#dirs = options.dirs
+    this.#guard = options.guard
+    this.#bufferBytes = options.bufferBytes
   }
 
   get count(): number {
@@ -48,7 +48,7 @@ export class SpillFiles {
       if (this.#guard.refusal(dir, bytes) !== null) continue
       const file = path.join(dir, `fused-${number}`)
       try {
-        const offsets = await fuse(file, sources)
+        const offsets = await fuse(file, sources, this.#bufferBytes)
         const live = offsets.filter((offset) => offset !== null).length
         if (live > 0) this.#live.set(file, live)
         else fs.rmSync(file, { force: true })
@@ -72,11 +72,11 @@ export class SpillFiles {
   }
 }
 
-async function fuse(file: string, sources: readonly SpillSource[]): Promise<(number | null)[]> {
+async function fuse(file: string, sources: readonly SpillSource[], bufferBytes: number): Promise<(number | null)[]> {
   const target = await fs.promises.open(file, 'wx', 0o600)
   try {
     const offsets: (number | null)[] = []
-    const chunk = Buffer.allocUnsafeSlow(COPY_BYTES)
+    const chunk = Buffer.allocUnsafeSlow(bufferBytes)
     const header = makeHeader() // Not the segment's: it has readers of its own.
     let end = 0
     for (const source of sources) {
