@@ -23,6 +23,8 @@ interface ActorState {
   readonly instance: Record<string, unknown>
   readonly groups: Map<string, Group>
   readonly isConcurrent: boolean
+  /** The class's own `toString`, else its name. */
+  readonly label: string
   isFinishing: boolean
 }
 
@@ -49,6 +51,11 @@ export class ActorExecutor {
     return this.#actor?.spec ?? null
   }
 
+  /** What its lines are marked with. */
+  get label(): string {
+    return this.#actor?.label ?? ''
+  }
+
   async become(spec: ActorSpec, incarnation: number): Promise<void> {
     const { link } = this.#runtime
     const context: TaskContext = {
@@ -69,7 +76,8 @@ export class ActorExecutor {
       for (const [name, limit] of Object.entries(options.concurrencyGroups))
         groups.set(name, { limit, running: 0, queue: [] })
       const isConcurrent = options.maxConcurrency > 1 || groups.size > 1
-      this.#actor = { spec, instance, groups, isConcurrent, isFinishing: false }
+      const label = labelOf(spec, instance)
+      this.#actor = { spec, instance, groups, isConcurrent, label, isFinishing: false }
       setSerialTask(isConcurrent ? { ...context, name: spec.className } : null)
       link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error: null })
     } catch (error) {
@@ -154,4 +162,13 @@ export class ActorExecutor {
 
 function microsSince(began: number): number {
   return Math.round((performance.now() - began) * 1000)
+}
+
+function labelOf(spec: ActorSpec, instance: Record<string, unknown>): string {
+  if (instance.toString === Object.prototype.toString) return spec.className
+  try {
+    return String(instance)
+  } catch {
+    return spec.className
+  }
 }
