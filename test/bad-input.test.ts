@@ -15,6 +15,7 @@ const resources = {
   numCpus: [-1, '2', Number.NaN, Number.POSITIVE_INFINITY, null],
   numGpus: [-1, 1.5, '1', {}],
   memory: [-1, '1GB', []],
+  enforceMemory: ['yes', 1],
   resources: [
     5,
     null,

@@ -2,11 +2,10 @@
 //
 //   F1. Loaders and limits of the program (tsx, --conditions, heap sizes) go with its workers; debuggers, profilers, evaluated code,
 //       watchers and test runners do not.
-//       Source maps are switched on by the workers themselves, which is cheaper.
 //   F2. A flag goes or stays together with its value, however it was written (`--flag=value`, `--flag value`).
 
 const STAYS = /^(-e|-p|-pe|-i|-c|--eval|--print|--interactive|--check|--run)$/
-const STAYS_BY_PREFIX = /^--(inspect|watch|test|input-type|cpu-prof|heap-prof|heapsnapshot|prof|trace-gc|report|enable-source-maps)/
+const STAYS_BY_PREFIX = /^--(inspect|watch|test|input-type|cpu-prof|heap-prof|heapsnapshot|prof|trace-gc|report)/
 
 /** `execArgv`: what stood between `node` and the script. */
 export function workerFlags(execArgv: readonly string[]): string[] {

@@ -95,5 +95,7 @@ const programs = {
   },
 }
 await programs[what]()
+// By its second answer the node has read what was printed before.
+for (let i = 0; i < 2; i++) await ray.nodes()
 if (what !== 'epipe') fs.cpSync(`${cluster.sessionDir}/logs`, target, { recursive: true })
 await ray.shutdown()
