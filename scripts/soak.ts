@@ -27,6 +27,8 @@ import {
 const SAMPLE_MS = 3000
 const QUIET_MS = 30_000
 const ROUND_PATIENCE_MS = 120_000
+/** Follow the load or count what ever was: shown, not judged. (Dead actors are remembered, up to a limit.) */
+const VARYING = /^(workers|workers RSS MB|node workers|node actors|node .*Ever|driver queued|driver open|driver owned)$/
 
 interface Outcome {
   rounds: number
@@ -191,7 +193,7 @@ function trends(): Trend[] {
     if (series.length > samples.length / 2) all.push(trendOf(`worker ${pid} RSS MB`, series, 40, 0.3))
   }
   for (const trend of all) {
-    if (!trend.isGrowing) continue
+    if (!trend.isGrowing || VARYING.test(trend.name)) continue
     failures.push(`${trend.name} grows: by ${trend.growth.toFixed(1)} over the run (median ${trend.median.toFixed(1)})`)
   }
   return all

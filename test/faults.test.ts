@@ -4,24 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { leftovers, startProgram, tempDir, until } from './helpers.ts'
-
-describe('the driver ends, however', () => {
-  for (const how of ['throw', 'exit', 'end', 'SIGKILL', 'SIGINT', 'SIGTERM'] as const) {
-    test(`[CL-01] nothing is left after: ${how}`, async () => {
-      const program = startProgram('busy.mjs', [how])
-      await until(() => /session (.+)/.test(program.text()), 'the program is under way', 20_000)
-      const sessionDir = /session (.+)/.exec(program.text())?.[1] as string
-      if (how.startsWith('SIG')) program.child.kill(how as NodeJS.Signals)
-      await program.ended
-      await until(
-        () => leftovers(sessionDir).length === 0,
-        `nothing of ${sessionDir} is left: ${leftovers(sessionDir)}`,
-        5000,
-      )
-    })
-  }
-})
+import { leftovers, tempDir, until } from './helpers.ts'
 
 describe('workers that fail', () => {
   beforeAll(() => ray.init({ numCpus: 2 }))

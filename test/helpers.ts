@@ -27,9 +27,10 @@ export async function until(check: () => boolean | Promise<boolean>, what: strin
 export function startProgram(
   name: string,
   args: string[] = [],
+  options: { detached?: boolean } = {},
 ): { child: ChildProcess; text: () => string; ended: Promise<number | null> } {
   const file = path.resolve('test/programs', name)
-  const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'pipe'], ...options })
   let output = ''
   child.stdout.on('data', (chunk: Buffer) => {
     output += chunk.toString()

@@ -18,11 +18,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <node_api.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -199,10 +201,23 @@ static napi_value count_mappings(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* endWithParent(pid): the kernel kills this process when its parent `pid` has ended, whatever it computes */
+static napi_value end_with_parent(napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1];
+  int32_t parent = 0;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  napi_get_value_int32(env, argv[0], &parent);
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail(env, "prctl");
+  if (getppid() != parent) raise(SIGKILL); /* It ended before we asked. */
+  return NULL;
+}
+
 NAPI_MODULE_INIT() {
   napi_property_descriptor properties[] = {
       {"openReader", NULL, open_reader, NULL, NULL, NULL, napi_enumerable, NULL},
       {"openWriter", NULL, open_writer, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"endWithParent", NULL, end_with_parent, NULL, NULL, NULL, napi_enumerable, NULL},
       {"mappings", NULL, count_mappings, NULL, NULL, NULL, napi_enumerable, NULL},
   };
   napi_define_properties(env, exports, sizeof properties / sizeof properties[0], properties);

@@ -2,10 +2,9 @@
 
 import { makeError } from '../errors/index.ts'
 import { fromUnits } from '../scheduling/resources.ts'
-import { type ActorHandle, checkHandle, handleFromInfo, handleStateOf } from './actor.ts'
+import { type ActorHandle, handleFromInfo, handleStateOf } from './actor.ts'
 import { ObjectRefGenerator } from './generator.ts'
-import { describe, idsOf, type ObjectRef } from './object-ref.ts'
-import { parseOptions } from './options.ts'
+import { idsOf, type ObjectRef } from './object-ref.ts'
 import { requireRuntime } from './state.ts'
 
 /**
@@ -17,10 +16,9 @@ export function cancel(
   ref: ObjectRef | ObjectRefGenerator,
   options: { force?: boolean; recursive?: boolean } = {},
 ): void {
-  const parsed = parseOptions<{ force?: boolean; recursive?: boolean }>('ray.cancel', options)
   const runtime = requireRuntime()
   const id = ref instanceof ObjectRefGenerator ? ref.id : (idsOf([ref], 'cancel', runtime)[0] as number)
-  runtime.cancel(id, parsed.force ?? false, parsed.recursive ?? true)
+  runtime.cancel(id, options.force ?? false, options.recursive ?? true)
 }
 
 /** Ends an actor's process at once. With `noRestart: false` it comes back if its maxRestarts allows. */
@@ -32,8 +30,7 @@ export function kill<T>(actor: ActorHandle<T>, options: { noRestart?: boolean } 
       hint: 'To stop a task, use ray.cancel(ref).',
     })
   }
-  checkHandle(state, requireRuntime())
-  const { noRestart = true } = parseOptions<{ noRestart?: boolean }>('ray.kill', options)
+  const noRestart = options.noRestart ?? true
   state.runtime.core.actors.suspend(state.actorId)
   state.runtime.link.send({ t: 'actor.kill', actorId: state.actorId, noRestart, detail: 'it was killed by ray.kill' })
 }
@@ -43,16 +40,8 @@ export async function getActor<T = Record<string, (...args: unknown[]) => unknow
   name: string,
   options: { namespace?: string } = {},
 ): Promise<ActorHandle<T>> {
-  const parsed = parseOptions<{ namespace?: string }>('ray.getActor', options)
-  if (typeof name !== 'string' || name === '') {
-    const message = `ray.getActor takes the name of an actor, but got ${describe(name)}`
-    throw makeError('INVALID_ARGUMENT', {
-      message,
-      hint: "Give the actor one: Class.options({ name: 'it' }).remote().",
-    })
-  }
   const runtime = requireRuntime()
-  const namespace = parsed.namespace ?? runtime.identity.namespace
+  const namespace = options.namespace ?? runtime.identity.namespace
   const { info } = await runtime.link.request<'actor.found'>((requestId) => ({
     t: 'actor.find',
     requestId,
@@ -113,18 +102,11 @@ export async function nodes(): Promise<Record<string, unknown>[]> {
     alive: node.alive,
     NodeManagerAddress: node.address,
     NodeManagerHostname: node.hostname,
-    // A node of one machine listens on sockets of its folder only.
-    NodeManagerPort: 0,
-    ObjectManagerPort: 0,
-    MetricsExportPort: 0,
-    RuntimeEnvAgentPort: 0,
-    ObjectStoreSocketName: '',
-    RayletSocketName: `${node.sessionDir}/s/raylet`,
     NodeName: node.address,
-    DeathReason: node.alive ? 0 : 1,
-    DeathReasonMessage: node.deathReason ?? '',
+    RayletSocketName: `${node.sessionDir}/s/raylet`,
     Resources: fromUnits(node.total),
     Labels: node.labels,
+    DeathReasonMessage: node.deathReason ?? '',
   }))
 }
 

@@ -9,9 +9,9 @@ import { type ClosureHost, decodeCode, encodeCode } from '../runtime/closures/in
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { deserialize, serializeToBytes, type ValueHost } from '../values/index.ts'
 import type { ActorWorkerOptions } from '../wire/messages.ts'
-import { checkHandle, handleStateOf, makeHandle, remoteClass } from './actor.ts'
+import { handleStateOf, makeHandle, remoteClass } from './actor.ts'
 import { type BuiltinObject, builtinName, builtinNamed, builtinObjectKind } from './builtin.ts'
-import { idOf, ObjectRef } from './object-ref.ts'
+import { ObjectRef } from './object-ref.ts'
 import type { ActorOptions, TaskOptions } from './options.ts'
 import { Definition, makeRemote, REMOTE } from './remote.ts'
 import type { AnyFunction, Constructor } from './types.ts'
@@ -33,12 +33,11 @@ interface HandleData {
 /** The value host of a runtime; `get` because the two are made in a circle. */
 export function makeValueHost(get: () => CoreRuntime): ValueHost {
   const host: ValueHost = {
-    refId: (value) => (value instanceof ObjectRef ? idOf(value, get()) : undefined),
+    refId: (value) => (value instanceof ObjectRef ? value.id : undefined),
     makeRef: (id) => makeRef(id, get()),
     actorHandle: (value) => {
       const state = handleStateOf(value)
       if (!state) return undefined
-      checkHandle(state, get())
       return {
         actorId: state.actorId,
         handleId: state.handleId,
@@ -105,13 +104,11 @@ type Reduced =
 
 function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): unknown {
   if (value instanceof ObjectRef) {
-    const id = idOf(value, runtime)
-    note(id)
-    return { k: 'ref', id }
+    note(value.id)
+    return { k: 'ref', id: value.id }
   }
   const handle = handleStateOf(value)
   if (handle) {
-    checkHandle(handle, runtime)
     note(handle.handleId)
     const data = { className: handle.className, options: handle.options }
     return { k: 'actor', actorId: handle.actorId, handleId: handle.handleId, data }

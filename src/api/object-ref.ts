@@ -6,7 +6,6 @@
 import { makeError } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
-import { parseOptions } from './options.ts'
 import { currentRuntime } from './state.ts'
 
 /** A reference to a value that exists, or will exist, somewhere in the cluster. Made by `.remote(…)` and `ray.put(…)`. */
@@ -31,9 +30,11 @@ export class ObjectRef<T = unknown> {
 
   /** The value, as `ray.get(this)` gives it. */
   get(options: { timeoutS?: number } = {}): Promise<T> {
-    if (this.runtime.isClosed) return Promise.reject(foreign(this))
-    const { timeoutS } = parseOptions<{ timeoutS?: number }>('ray.get', options)
-    return this.runtime.getOne(this.id, timeoutS === undefined ? null : timeoutS * 1000, this) as Promise<T>
+    return this.runtime.getOne(
+      this.id,
+      options.timeoutS === undefined ? null : options.timeoutS * 1000,
+      this,
+    ) as Promise<T>
   }
 
   /** Another name for `get()`, for code that collects promises. */
@@ -74,19 +75,10 @@ export function idsOf(refs: readonly unknown[], verb: string, runtime: CoreRunti
   for (let i = 0; i < refs.length; i++) {
     const ref = refs[i]
     if (!(ref instanceof ObjectRef)) throw makeError('NOT_A_REF', { verb, got: describe(ref) })
-    ids[i] = idOf(ref, runtime)
+    if (ref.runtime !== runtime) throw makeError('FOREIGN_REF', { id: ref.hex() })
+    ids[i] = ref.id
   }
   return ids
-}
-
-/** The id of a reference of this session. */
-export function idOf(ref: ObjectRef, runtime: CoreRuntime): ObjectId {
-  if (ref.runtime !== runtime) throw foreign(ref)
-  return ref.id
-}
-
-export function foreign(ref: ObjectRef): Error {
-  return makeError('FOREIGN_REF', { id: ref.hex() })
 }
 
 export function describe(value: unknown): string {

@@ -5,17 +5,16 @@
 
 import net from 'node:net'
 import { errorFromWire, makeError } from '../errors/index.ts'
-import { formatTaskId } from '../ids/ids.ts'
 import { decodeFunction } from '../runtime/closures/index.ts'
-import { CoreRuntime, type Identity } from '../runtime/core-runtime.ts'
+import { CoreRuntime } from '../runtime/core-runtime.ts'
 import { Executor } from '../runtime/executor.ts'
 import { WORKER_CONFIG_VARIABLE, type WorkerConfig } from '../runtime/node-config.ts'
 import { NodeLink } from '../runtime/node-link.ts'
+import { randomHex } from '../runtime/session.ts'
+import { endWithParent } from '../runtime/shm/native.ts'
 import { SegmentStore } from '../runtime/shm/segment-store.ts'
-import { announceSpeakers, configureLogging, type LogRecordContext, type Speaker } from '../runtime/speaker.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { TaskPeer } from '../runtime/task-peer.ts'
-import { setWarningLevel } from '../runtime/warnings.ts'
 import { watchWorkerFaults } from '../runtime/worker-faults.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { assignment } from './context.ts'
@@ -26,15 +25,14 @@ import { setRuntime } from './state.ts'
 const config = JSON.parse(process.env[WORKER_CONFIG_VARIABLE] ?? '{}') as WorkerConfig
 delete process.env[WORKER_CONFIG_VARIABLE]
 process.title = 'ray-ts worker'
+endWithParent(config.nodePid)
 process.on('SIGINT', () => {}) // The driver decides.
 process.setSourceMapsEnabled(true) // Of user code. As a flag it would read our own map as well: 40 ms of every start.
 
 let runtime: CoreRuntime | null = null
 let executor: Executor | null = null
+const workerId = randomHex(28)
 const peers = new Set<TaskPeer>()
-const { workerId } = config
-/** Its job and namespace are those of its first lease. */
-let identity: { -readonly [K in keyof Identity]: Identity[K] } | null = null
 
 const link = new NodeLink({ onMessage, onClose: end })
 watchWorkerFaults(link)
@@ -76,13 +74,14 @@ function onMessage(message: FromNode): void {
       process.exit(1)
       return
     case 'worker.assigned':
-      assign(message)
+      assignment.resources = message.resources
+      assignment.gpuIds = message.gpuIds
+      if (message.gpuIds.length > 0) process.env.CUDA_VISIBLE_DEVICES = message.gpuIds.join(',')
       return
     case 'worker.exit':
       exit(message.detail)
       return
     case 'actor.start':
-      assignment.incarnation = message.incarnation
       void executor?.actors.become(message.spec, message.incarnation)
       return
     case 'actor.finish':
@@ -93,29 +92,16 @@ function onMessage(message: FromNode): void {
   }
 }
 
-function assign(message: FromNode & { t: 'worker.assigned' }): void {
-  const gpus = message.gpuIds.map((index) => config.gpus[index] ?? String(index))
-  assignment.resources = message.resources
-  assignment.gpus = gpus
-  if (identity) {
-    identity.jobId = message.jobId
-    if (message.namespace) identity.namespace = message.namespace
-  }
-  const own = config.runtimeEnv.envVars?.CUDA_VISIBLE_DEVICES
-  if (config.gpus.length > 0 && own === undefined) process.env.CUDA_VISIBLE_DEVICES = gpus.join(',')
-}
-
 function start(message: FromNode & { t: 'registered' }): void {
   const { tag, nodeId, jobId, namespace } = message
-  identity = { tag, workerId, nodeId, jobId, namespace, isDriver: false }
   const made: CoreRuntime = new CoreRuntime({
-    identity,
+    identity: { tag, workerId, nodeId, jobId, namespace, isDriver: false },
     link,
     store: new SegmentStore(config.store, tag),
     host: makeValueHost(() => made),
   })
   runtime = made
-  setRuntime(made, config.nodeSocket)
+  setRuntime(made)
   const load = async (key: string): Promise<(...args: unknown[]) => unknown> => {
     const { value } = await link.request<'kv.value'>((requestId) => ({ t: 'kv.get', requestId, key, wait: true }))
     if (!value) throw makeError('SYSTEM', { message: `the definition ${key} is unknown` })
@@ -140,28 +126,21 @@ function exit(detail: string): void {
   process.exit(0)
 }
 
-setWarningLevel(config.logging.level)
-announceSpeakers(speaker)
-if (config.logging.encoding === 'JSON' || config.logging.logLevel !== undefined) {
-  configureLogging(config.logging, recordContext)
+let announced = ''
+for (const stream of [process.stdout, process.stderr]) {
+  const write = stream.write.bind(stream) as (chunk: unknown, ...rest: unknown[]) => boolean
+  stream.write = ((chunk: unknown, ...rest: unknown[]) => {
+    const name = nameOfSpeaker()
+    if (name !== announced && name) {
+      announced = name
+      process.stdout === stream ? write(`:task_name:${name}\n`) : write(`:task_name:${name}\n`)
+    }
+    return write(chunk, ...rest)
+  }) as typeof stream.write
 }
 
-/** An actor speaks for itself, by its own `toString` if its class has one. */
-function speaker(): Speaker | null {
-  const actor = executor?.actors
-  if (actor?.spec) return { kind: 'actor', name: actor.label }
-  const task = currentTask()
-  return task ? { kind: 'task', name: task.name } : null
-}
-
-function recordContext(): LogRecordContext {
-  const task = currentTask()
+function nameOfSpeaker(): string {
   const actor = executor?.actors.spec
-  return {
-    job_id: identity?.jobId ?? '',
-    worker_id: workerId,
-    node_id: identity?.nodeId ?? '',
-    ...(task ? { task_id: formatTaskId(task.taskId, identity?.jobId), task_name: task.name } : {}),
-    ...(actor ? { actor_id: actor.actorId, actor_name: actor.name ?? '' } : {}),
-  }
+  if (actor) return actor.className
+  return currentTask()?.name ?? announced
 }

@@ -9,7 +9,7 @@
 //   A3. What was in flight is judged when the GCS has spoken, not when the connection breaks: only then is it known whether the
 //       actor comes back.
 
-import type { ActorId } from '../ids/ids.ts'
+import type { ActorId, ObjectId } from '../ids/ids.ts'
 import type { ActorInfo, WorkerAddress } from '../wire/messages.ts'
 import type { Effects, Target, Task } from './effects.ts'
 import { Queue } from './queue.ts'
@@ -30,8 +30,13 @@ export type ActorFailure = {
   readonly info: ActorInfo | null
 }
 
+/** So many dead actors are remembered before those that nobody holds are looked for. */
+const DEAD_MIN = 64
+
 export class ActorSubmitter {
   readonly #clients = new Map<ActorId, ActorClient>()
+  #dead = 0
+  #sweepAt = DEAD_MIN
   readonly #warnAt: number
 
   constructor(excessQueueingWarnThreshold = 5000) {
@@ -109,6 +114,7 @@ export class ActorSubmitter {
     }
     if (info.state === 'RESTARTING') return this.#judge(client, 'actorUnavailable')
     if (info.state !== 'DEAD') return []
+    this.#dead++
     const failures: ActorFailure[] = []
     for (const task of client.target?.inflight.takeAll() ?? []) {
       task.target = null
@@ -119,6 +125,22 @@ export class ActorSubmitter {
       failures.push({ task, kind: 'actorDied', info })
     }
     return failures
+  }
+
+  /** Forgets dead actors that nobody here holds a handle of. The GCS tells about them again, should a handle come back. */
+  sweep(isHeld: (handleId: ObjectId) => boolean): void {
+    if (this.#dead < this.#sweepAt) return
+    this.#dead = 0
+    for (const { actorId, info } of this.#clients.values()) {
+      if (info?.state !== 'DEAD') continue
+      if (isHeld(info.handleId)) this.#dead++
+      else this.#clients.delete(actorId)
+    }
+    this.#sweepAt = 2 * this.#dead + DEAD_MIN
+  }
+
+  get known(): number {
+    return this.#clients.size
   }
 
   /** It is being killed by this process: later calls wait for what becomes of it. */

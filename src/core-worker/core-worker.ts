@@ -82,11 +82,6 @@ export class CoreWorker {
     return first
   }
 
-  /** The last sequence that was reserved. */
-  get submitted(): number {
-    return this.#sequence
-  }
-
   // Tasks
 
   /** The task's return objects exist already (`createReturns`). */
@@ -309,6 +304,7 @@ export class CoreWorker {
       owned: this.table.owned.size,
       borrowed: this.table.borrowed.size,
       open: this.#open.size,
+      actors: this.actors.known,
     }
   }
 
@@ -510,6 +506,7 @@ export class CoreWorker {
   #onActorState(info: ActorInfo): void {
     for (const failure of this.actors.onState(info, this.#effects)) this.#failActorCall(failure)
     if (info.state !== 'DEAD') return
+    this.actors.sweep((handleId) => this.table.knows(handleId))
     const created = this.#created.get(info.actorId)
     if (!created) return
     this.#created.delete(info.actorId)

@@ -75,6 +75,11 @@ export class ReferenceTable {
     return object
   }
 
+  /** Somebody holds it: here, or elsewhere by our count. */
+  knows(id: ObjectId): boolean {
+    return this.owned.has(id) || this.borrowed.has(id)
+  }
+
   isOwned(id: ObjectId): boolean {
     return ownerOf(id) === this.tag
   }

@@ -22,7 +22,6 @@ export {
   QueueEmpty,
   QueueFull,
   RayActorError,
-  RayConnectionError,
   RayError,
   RaySystemError,
   RayTaskError,

@@ -8,6 +8,7 @@
 //   A1. At most one incarnation is alive: a new lease is asked only after the old worker's end was reported.
 //   A2. A name belongs to one actor that is not DEAD.
 //   A3. DEAD is final. Subscribers hear of every change, in order.
+//   A3'. Of the dead the last `DEAD_MAX` are remembered, without their arguments.
 //   A4. A non-detached actor does not outlive its owner or its job.
 
 import type { ActorId, WorkerTag } from '../ids/ids.ts'
@@ -24,8 +25,12 @@ import type {
   WorkerAddress,
 } from '../wire/messages.ts'
 
+const NOTHING = new Uint8Array(0)
+/** Ray's default is 100,000 (`maximum_gcs_destroyed_actor_cached_count`). */
+const DEAD_MAX = 10_000
+
 interface Actor {
-  readonly spec: ActorSpec
+  spec: ActorSpec
   state: ActorState
   incarnation: number
   restarts: number
@@ -48,6 +53,8 @@ export class ActorManager {
   readonly #names = new Map<string, ActorId>()
   /** Other ids of actors, made by `getIfExists`. */
   readonly #aliases = new Map<ActorId, ActorId>()
+  /** In the order of their deaths. */
+  readonly #dead: ActorId[] = []
   readonly #byWorker = new Map<WorkerTag, ActorId>()
   readonly #gracefulMs: Ms
   #fx: ActorEffect[] = []
@@ -252,6 +259,11 @@ export class ActorManager {
     }
     if (actor.leaseId && !actor.worker) this.#raylet({ t: 'actorLease.cancel', leaseId: actor.leaseId })
     this.#tell(actor)
+    actor.subscribers.clear()
+    actor.spec = { ...actor.spec, args: NOTHING, argRefs: [] }
+    this.#dead.push(actor.spec.actorId)
+    const forgotten = this.#dead.length > DEAD_MAX ? this.#dead.shift() : undefined
+    if (forgotten !== undefined) this.#actors.delete(forgotten)
   }
 
   #tell(actor: Actor): void {

@@ -23,8 +23,6 @@ interface ActorState {
   readonly instance: Record<string, unknown>
   readonly groups: Map<string, Group>
   readonly isConcurrent: boolean
-  /** The class's own `toString`, else its name. */
-  readonly label: string
   isFinishing: boolean
 }
 
@@ -51,11 +49,6 @@ export class ActorExecutor {
     return this.#actor?.spec ?? null
   }
 
-  /** What its lines are marked with. */
-  get label(): string {
-    return this.#actor?.label ?? ''
-  }
-
   async become(spec: ActorSpec, incarnation: number): Promise<void> {
     const { link } = this.#runtime
     const context: TaskContext = {
@@ -76,8 +69,7 @@ export class ActorExecutor {
       for (const [name, limit] of Object.entries(options.concurrencyGroups))
         groups.set(name, { limit, running: 0, queue: [] })
       const isConcurrent = options.maxConcurrency > 1 || groups.size > 1
-      const label = labelOf(spec, instance)
-      this.#actor = { spec, instance, groups, isConcurrent, label, isFinishing: false }
+      this.#actor = { spec, instance, groups, isConcurrent, isFinishing: false }
       setSerialTask(isConcurrent ? { ...context, name: spec.className } : null)
       link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error: null })
     } catch (error) {
@@ -162,13 +154,4 @@ export class ActorExecutor {
 
 function microsSince(began: number): number {
   return Math.round((performance.now() - began) * 1000)
-}
-
-function labelOf(spec: ActorSpec, instance: Record<string, unknown>): string {
-  if (instance.toString === Object.prototype.toString) return spec.className
-  try {
-    return String(instance)
-  } catch {
-    return spec.className
-  }
 }

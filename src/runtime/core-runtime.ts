@@ -41,7 +41,6 @@ import type { SegmentStore } from './shm/segment-store.ts'
 import { Spinner } from './spinner.ts'
 import { TaskPeer } from './task-peer.ts'
 import { Later, PENDING, Waiting } from './waiting.ts'
-import { warn } from './warnings.ts'
 
 /** Ray's max_direct_call_object_size: larger values go to the store. */
 export const INLINE_BYTES_MAX = 100 * 1024
@@ -478,7 +477,7 @@ export class CoreRuntime {
       case 'fail':
         return this.#fail(effect.ids, effect.failure)
       case 'warn':
-        warn(effect.text)
+        process.emitWarning(effect.text, 'RayWarning')
         return
     }
   }

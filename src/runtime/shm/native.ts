@@ -10,6 +10,7 @@ interface Addon {
   openReader(path: string, offset: number, bytes: number, isCounted: boolean): ArrayBuffer | undefined
   openWriter(path: string, bytes: number): ArrayBuffer
   mappings(): number
+  endWithParent(pid: number): void
 }
 
 /** The kernel's limit of mappings for a process, less what V8 and libraries need. Near it, values are copied instead. */
@@ -29,6 +30,18 @@ export function nativeBackend(): ShmBackend | null {
     },
     openShared: (path, bytes) => addon.openWriter(path, bytes),
     mappings: () => addon.mappings(),
+  }
+}
+
+/**
+ * Has the kernel end this process when its parent `pid` ends: also when it computes and sees no connection close. Without the addon
+ * only the closing connection ends it.
+ */
+export function endWithParent(pid: number): void {
+  try {
+    load()?.endWithParent(pid)
+  } catch {
+    // Not allowed here.
   }
 }
 
