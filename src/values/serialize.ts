@@ -159,8 +159,18 @@ export function serialize(value: unknown, host: ValueHost): SerializedValue {
     identities: 0,
     makeRef: (id) => new RefMark(id),
   }
-  const rewritten = rewrite(value, state)
-  return wrap(pack(rewritten), state.buffers, state.refs.length > 0 ? [...new Set(state.refs)] : NO_REFS, true)
+  const packed = unlessTooDeep(() => pack(rewrite(value, state)))
+  return wrap(packed, state.buffers, state.refs.length > 0 ? [...new Set(state.refs)] : NO_REFS, true)
+}
+
+/** The stack may end before the limit of levels does. */
+function unlessTooDeep<T>(run: () => T): T {
+  try {
+    return run()
+  } catch (error) {
+    if (!(error instanceof RangeError) || !/call stack/.test(error.message)) throw error
+    throw new UnserializableValueError('a value nested this deep', [], 'more levels than the stack holds: flatten it')
+  }
 }
 
 /** Everything but buffers; what is too large for one msgpack block is refused, not cut. */
@@ -170,8 +180,9 @@ function pack(value: unknown): Buffer {
   try {
     packed = packr.pack(value)
   } catch (error) {
-    if (!(error instanceof RangeError) && !/too large|exceeds|invalid (array|string) length/i.test(String(error)))
-      throw error
+    const message = String(error)
+    const isTooLarge = error instanceof RangeError ? !/call stack/.test(message) : /larger than maximum/.test(message)
+    if (!isTooLarge) throw error
     reason = error
   }
   if (packed && packed.length <= IN_BAND_BYTES_MAX) return packed

@@ -2,7 +2,8 @@
 //
 // Every object met twice keeps its identity: it becomes `['def', n, …]` the first time and `['use', n]` later; cycles fall out of that.
 //
-// Special forms, `[name, …parts]`: u undefined · h hole · n number as text (-0 only: the rest is msgpack's) · b bigint · d date · r regexp
+// Special forms, `[name, …parts]`: u undefined · h hole · n number as text (-0 only: the rest is msgpack's) · b bigint · S string with half a
+// surrogate pair, as UTF-16 · d date · r regexp
 // · m map · M map of plain keys and values · s set · e error · t typed array (kind, out-of-band index, or bytes when small) · o object with own keys that msgpack would
 // change · c code (closures) · a actor handle · x registered serializer · y registered symbol · w well-known symbol · l url · k boxed
 // · T Arrow table
@@ -54,10 +55,43 @@ export interface WalkState {
   readonly makeRef: (id: ObjectId) => object
 }
 
-/** True when msgpack alone carries the value faithfully: JSON-like trees without shared objects worth keeping, -0 or odd keys. */
-export function isPlain(value: unknown, depth = 0): boolean {
+/**
+ * True when msgpack alone carries the value faithfully: JSON-like trees without shared objects, -0, odd keys, or strings that UTF-8
+ * cannot hold.
+ */
+export function isPlain(value: unknown): boolean {
+  const isIt = isPlainTree(value, 0)
+  if (metCount > 0) forgetMet()
+  return isIt
+}
+
+/** Objects of the tree that is being walked: the first few in a list, more in a set. Almost all values have few. */
+const met: object[] = []
+let metCount = 0
+let metMore: Set<object> | null = null
+const MET_LISTED_MAX = 8
+
+function wasMet(value: object): boolean {
+  for (let i = 0; i < met.length; i++) if (met[i] === value) return true
+  if (met.length < MET_LISTED_MAX) met.push(value)
+  else {
+    metMore ??= new Set()
+    if (metMore.size === metMore.add(value).size) return true
+  }
+  metCount++
+  return false
+}
+
+function forgetMet(): void {
+  met.length = 0
+  metCount = 0
+  metMore = null
+}
+
+function isPlainTree(value: unknown, depth: number): boolean {
   switch (typeof value) {
     case 'string':
+      return value.isWellFormed()
     case 'boolean':
       return true
     case 'number':
@@ -69,16 +103,18 @@ export function isPlain(value: unknown, depth = 0): boolean {
   }
   if (value === null) return true
   if (depth > 6) return false // Deep or cyclic: the careful walk decides.
+  if (wasMet(value)) return false
   if (Array.isArray(value)) {
     if (value.length > 64 && depth > 0) return false
     for (let i = 0; i < value.length; i++) {
-      if (value[i] === undefined || !isPlain(value[i], depth + 1)) return false
+      if (value[i] === undefined || !isPlainTree(value[i], depth + 1)) return false
     }
     return Object.getPrototypeOf(value) === Array.prototype
   }
   if (Object.getPrototypeOf(value) !== Object.prototype) return false
   for (const key in value) {
-    if (key === '__proto__' || !isPlain((value as Record<string, unknown>)[key], depth + 1)) return false
+    if (key === '__proto__' || key === 'constructor' || key === 'toJSON' || !key.isWellFormed()) return false
+    if (!isPlainTree((value as Record<string, unknown>)[key], depth + 1)) return false
   }
   return Object.getOwnPropertySymbols(value).length === 0
 }
@@ -86,6 +122,7 @@ export function isPlain(value: unknown, depth = 0): boolean {
 export function rewrite(value: unknown, state: WalkState): unknown {
   switch (typeof value) {
     case 'string':
+      return value.isWellFormed() ? value : new Special(['S', Buffer.from(value, 'utf16le')])
     case 'boolean':
       return value
     case 'number':
@@ -204,11 +241,15 @@ function rewriteKind(value: object, state: WalkState): unknown {
   return define(value, state, () => rewriteFields(value, proto, state))
 }
 
-/** A map of plain keys and values travels as two plain arrays: no walk on either side. */
+/** A map of plain primitives travels as two plain arrays: no walk on either side. */
 function plainEntries(map: Map<unknown, unknown>): unknown[] | null {
   const keys = [...map.keys()]
   const values = [...map.values()]
-  return keys.every((key) => isPlain(key)) && values.every((value) => isPlain(value)) ? ['M', keys, values] : null
+  return keys.every(isPlainLeaf) && values.every(isPlainLeaf) ? ['M', keys, values] : null
+}
+
+function isPlainLeaf(value: unknown): boolean {
+  return (typeof value !== 'object' || value === null) && isPlainTree(value, 0)
 }
 
 function refsOnly(items: readonly unknown[], host: ValueHost): ObjectId[] | null {
@@ -261,7 +302,7 @@ function rewriteFields(value: object, proto: unknown, state: WalkState): unknown
   const parts: unknown[] = ['o', proto === null ? 1 : 0]
   for (const key of Object.keys(value)) {
     state.path.push(key)
-    parts.push(key, rewrite((value as Record<string, unknown>)[key], state))
+    parts.push(rewrite(key, state), rewrite((value as Record<string, unknown>)[key], state))
     state.path.pop()
   }
   for (const key of Object.getOwnPropertySymbols(value)) {
@@ -296,7 +337,7 @@ function rewriteError(error: Error, state: WalkState): unknown[] {
 
 function rewriteBuffer(value: ArrayBufferView | ArrayBuffer, state: WalkState): unknown[] {
   if (value instanceof ArrayBuffer || !(value.buffer instanceof SharedArrayBuffer)) {
-    const kind = Buffer.isBuffer(value) ? 'Buffer' : (value as { constructor: { name: string } }).constructor.name
+    const kind = Buffer.isBuffer(value) ? 'Buffer' : (value as { [Symbol.toStringTag]: string })[Symbol.toStringTag]
     const range: ByteRange =
       value instanceof ArrayBuffer ? { buffer: value, byteOffset: 0, byteLength: value.byteLength } : value
     const { buffer, byteOffset, byteLength } = range
@@ -361,6 +402,8 @@ function reviveSpecial(parts: unknown[], state: ReviveState, defined: Map<unknow
       return defined.get(parts[1])
     case 'u':
       return undefined
+    case 'S':
+      return Buffer.from(parts[1] as Uint8Array).toString('utf16le')
     case 'n':
       return Number(parts[1])
     case 'b':
