@@ -17,6 +17,7 @@ export {
   type TaskCallOptions,
   type TaskOptions,
 } from './api/options.ts'
+export { perProcess } from './api/per-process.ts'
 export { type RemoteFunction, remote } from './api/remote.ts'
 export { deserialize, serialize } from './api/serialization.ts'
 export type {

@@ -5,7 +5,7 @@
 import { errorFromWire, isErrorCode, makeTaskError, RayError, RayTaskError } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
 import { decodeTable, encodeTable } from '../runtime/arrow/index.ts'
-import { type ClosureHost, decodeCode, encodeCode } from '../runtime/closures/index.ts'
+import { type ClosureHost, decodeCode, encodeCode, type Reduction } from '../runtime/closures/index.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { deserialize, serializeToBytes, type ValueHost } from '../values/index.ts'
 import type { ActorWorkerOptions } from '../wire/messages.ts'
@@ -16,7 +16,7 @@ import type { ActorOptions, TaskOptions } from './options.ts'
 import { Definition, makeRemote, REMOTE } from './remote.ts'
 import type { AnyFunction, Constructor } from './types.ts'
 
-/** First byte of code that is no closure: one of our errors. Closures are JSON and begin with a brace. */
+/** First byte of code that is no closure (those begin with 2): one of our errors. */
 const ERROR_CODE = 1
 
 interface RemoteMark {
@@ -102,7 +102,19 @@ type Reduced =
   | { readonly k: 'builtin'; readonly name: string }
   | { readonly k: 'object'; readonly name: string; readonly handle: Reduced; readonly data: unknown }
 
-function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): unknown {
+function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): Reduction | undefined {
+  const data = reduceToData(value, runtime, note)
+  if (data) return { by: 'data', data }
+  const mark = typeof value === 'function' ? (value as { [REMOTE]?: RemoteMark })[REMOTE] : undefined
+  if (!mark) return undefined
+  const { definition, options, kind } = mark
+  const key = kind === 'function' && isPlainOptions(options) ? definition.key(runtime) : null
+  if (key === null) return { by: 'value', kind, target: definition.target, options }
+  const { name, isGenerator } = definition
+  return { by: 'data', data: { k: 'fn', key, name, isGenerator, options } satisfies Reduced }
+}
+
+function reduceToData(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): Reduced | undefined {
   if (value instanceof ObjectRef) {
     note(value.id)
     return { k: 'ref', id: value.id }
@@ -115,18 +127,13 @@ function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => vo
   }
   const kind = builtinObjectKind(value)
   if (kind) {
-    const { handle, data } = kind.take(value as object)
-    return { k: 'object', name: kind.name, handle: reduce(handle, runtime, note), data }
+    const taken = kind.take(value as object)
+    const inner = reduceToData(taken.handle, runtime, note)
+    if (inner) return { k: 'object', name: kind.name, handle: inner, data: taken.data }
   }
   if (value instanceof RayError) return { k: 'data', bytes: serializeToBytes(value, runtime.host).toString('base64') }
   const name = typeof value === 'function' ? builtinName(value) : undefined
-  if (name !== undefined) return { k: 'builtin', name }
-  const mark = typeof value === 'function' ? (value as { [REMOTE]?: RemoteMark })[REMOTE] : undefined
-  if (!mark) return undefined
-  const { definition, options, kind: remoteKind } = mark
-  const key = remoteKind === 'function' && isPlainOptions(options) ? definition.key(runtime) : null
-  if (key === null) return { by: 'value', kind: remoteKind, target: definition.target, options }
-  return { k: 'fn', key, name: definition.name, isGenerator: definition.isGenerator, options }
+  return name === undefined ? undefined : { k: 'builtin', name }
 }
 
 /** Error classes among the options travel only by value. */

@@ -9,6 +9,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { errorFromWire, makeError } from '../errors/index.ts'
+import { warmUp } from '../runtime/closures/index.ts'
 import { type CoreRuntime, type Identity, CoreRuntime as Runtime } from '../runtime/core-runtime.ts'
 import { LogPrinter } from '../runtime/log-printer.ts'
 import type { NodeConfig } from '../runtime/node-config.ts'
@@ -134,6 +135,7 @@ function startLocal(options: InitOptions): Connection {
   const address = path.join(session.socketsDir, 'raylet')
   const made = connect(identity, store, address, session, system.actorExcessQueueingWarnThreshold)
   const node = NodeProcess.start(entry('node.js'), config)
+  warmUp() // While the node starts, this process would only wait.
   made.connection.node = node
   const ready = node.then(() => register(made, address, null))
   ready.catch((error: unknown) => made.runtime.onNodeGone(error instanceof Error ? error.message : String(error)))

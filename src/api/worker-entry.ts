@@ -5,7 +5,7 @@
 
 import net from 'node:net'
 import { errorFromWire, makeError } from '../errors/index.ts'
-import { decodeFunction } from '../runtime/closures/index.ts'
+import { decodeFunction, nameThisProcess } from '../runtime/closures/index.ts'
 import { CoreRuntime } from '../runtime/core-runtime.ts'
 import { Executor } from '../runtime/executor.ts'
 import { WORKER_CONFIG_VARIABLE, type WorkerConfig } from '../runtime/node-config.ts'
@@ -32,6 +32,7 @@ process.setSourceMapsEnabled(true) // Of user code. As a flag it would read our 
 let runtime: CoreRuntime | null = null
 let executor: Executor | null = null
 const workerId = randomHex(28)
+nameThisProcess(workerId.slice(0, 8))
 const peers = new Set<TaskPeer>()
 
 const link = new NodeLink({ onMessage, onClose: end })

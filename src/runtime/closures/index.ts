@@ -3,22 +3,24 @@
 //   F1. `encodeFunction` and `encodeCode` are synchronous and throw a coded error with the trail to what cannot travel.
 //   F2. Decoding is synchronous once imports are there; before, `decodeCode` throws `{ ready }`, a promise after which to try again.
 
+import { createHash } from 'node:crypto'
 import { makeError } from '../../errors/index.ts'
-import { ClosureError, serialize } from './capture.ts'
-import { build, prefetch } from './load.ts'
+import { type BuildHost, build } from './build.ts'
+import { type CaptureOptions, capture, findFailures, type Reduction } from './capture.ts'
+import { parseFunction } from './function-text.ts'
+import { prefetch } from './modules.ts'
+import { type Payload, pack, payloadBytes, toJson, unpack } from './payload.ts'
+import { readMainScript } from './scripts.ts'
+import { culprit, megabytes, REFUSE_BYTES, WARN_BYTES } from './sizes.ts'
+import { ClosureError, kindOf } from './trail.ts'
 
-/** From 10 MB Ray warns, from 100 MB it refuses. */
-const WARN_BYTES = 10 * 1024 * 1024
-const REFUSE_BYTES = 100 * 1024 * 1024
+export { perProcess } from './per-process.ts'
+export { nameThisProcess } from './registry.ts'
+export type { Reduction }
 
-export interface ClosureHost {
-  /**
-   * Data for what only the runtime can make anew (references, handles, remote functions), or `{ by: 'value' }` with parts to
-   * serialize; undefined for everything else.
-   */
-  reduce(value: unknown): unknown
-  revive(data: unknown): unknown
-  makeRemote(kind: string, target: unknown, options: unknown): unknown
+export interface ClosureHost extends BuildHost {
+  /** What only the runtime can make anew: references, handles, remote functions. */
+  reduce(value: unknown): Reduction | undefined
 }
 
 export interface EncodedFunction {
@@ -27,43 +29,32 @@ export interface EncodedFunction {
   readonly warning: string | null
 }
 
-interface Payload {
-  readonly nodes: { readonly t: string }[]
-  readonly root: unknown
-}
-
 export function encodeFunction(target: unknown, name: string, host: ClosureHost): EncodedFunction {
-  const captured = capture(target, name, host)
-  const bytes = Buffer.from(captured.json as string)
-  const largest = (captured.sizes as [string, number][])[0]
-  const culprit = largest ? `, most of it in the captured variable ${largest[0]} (${megabytes(largest[1])})` : ''
-  if (bytes.length >= REFUSE_BYTES) {
-    const message = `the function ${name} is ${megabytes(bytes.length)} large${culprit}`
-    throw makeError('UNSERIALIZABLE', {
-      message,
-      hint: 'Put large data once with ray.put, and capture or pass its reference.',
-    })
-  }
-  const isLarge = bytes.length >= WARN_BYTES
-  const warning = isLarge
-    ? `The function ${name} is ${megabytes(bytes.length)} large${culprit}. Put large data once with ray.put, and pass its reference.`
-    : null
-  return { bytes, hash: captured.hash as string, warning }
+  const payload = captureCoded(target, name, host)
+  const json = toJson(payload)
+  const size = payloadBytes(json, payload.buffers)
+  const hint = 'Put large data once with ray.put, and capture or pass its reference.'
+  const message = size < WARN_BYTES ? '' : `the function ${name} is ${megabytes(size)} large${culprit(payload)}`
+  if (size >= REFUSE_BYTES) throw makeError('UNSERIALIZABLE', { message, hint })
+  const hash = createHash('sha256').update(json)
+  for (const buffer of payload.buffers) hash.update(buffer)
+  const warning = message ? `${message[0]?.toUpperCase()}${message.slice(1)}. ${hint}` : null
+  return { bytes: pack(json, payload.buffers), hash: hash.digest('hex').slice(0, 40), warning }
 }
 
 export async function decodeFunction(bytes: Uint8Array, host: ClosureHost): Promise<unknown> {
-  const payload = parse(bytes)
+  const payload = unpack(bytes)
   await prefetch(payload.nodes)
   return build(payload, host)
 }
 
-/** undefined: it is no code. */
-export function encodeCode(value: unknown, host: ClosureHost): Uint8Array | undefined {
-  return Buffer.from(capture(value, 'value', host).json as string)
+export function encodeCode(value: unknown, host: ClosureHost): Uint8Array {
+  const payload = captureCoded(value, nameOf(value), host)
+  return pack(toJson(payload), payload.buffers)
 }
 
 export function decodeCode(bytes: Uint8Array, host: ClosureHost): unknown {
-  const payload = parse(bytes)
+  const payload = unpack(bytes)
   const ready = prefetch(payload.nodes)
   if (ready) throw Object.assign(new Error('imports are on their way'), { ready })
   return build(payload, host)
@@ -71,55 +62,48 @@ export function decodeCode(bytes: Uint8Array, host: ClosureHost): unknown {
 
 /** What keeps a value from travelling. */
 export interface SerializabilityFailure {
-  /** From the value to what cannot travel: `square → captured variable db → .socket`. */
+  /** From the value to what cannot travel: `square → helper → config.db: Socket`. */
   readonly path: string
   /** Why it cannot. */
   readonly why: string
 }
 
-/** Says whether `value` could travel to another process, and if not, what stands in the way. */
+/** Says whether `value` could travel to another process, and if not, all that stands in the way. */
 export function inspectSerializability(
   value: unknown,
   name: string,
   host: ClosureHost,
 ): { readonly serializable: boolean; readonly failures: readonly SerializabilityFailure[] } {
+  const failures = findFailures(value, options(name, host)).map(({ path, why }) => ({ path, why }))
+  return { serializable: failures.length === 0, failures }
+}
+
+/** Does the slow part of a process's first capture ahead of need: V8 lists its scripts, acorn is loaded, globals are named. */
+export function warmUp(): void {
   try {
-    serialize(value, options(host))
-    return { serializable: true, failures: [] }
-  } catch (error) {
-    if (!(error instanceof ClosureError)) throw error
-    return { serializable: false, failures: [{ path: trailOf(error, name), why: error.message }] }
+    readMainScript()
+    capture({}, options('warm-up', { reduce: () => undefined }))
+    parseFunction('() => 0')
+  } catch {
+    // The first capture will say it better.
   }
 }
 
-function capture(value: unknown, name: string, host: ClosureHost): Record<string, unknown> {
+function captureCoded(value: unknown, name: string, host: ClosureHost): Payload {
   try {
-    return serialize(value, options(host)) as unknown as Record<string, unknown>
+    return capture(value, options(name, host))
   } catch (error) {
     if (!(error instanceof ClosureError)) throw error
-    const message = `cannot send ${trailOf(error, name)}: ${error.message}`
-    const hint = 'Make it inside the task or actor, import it from a module, or pass what it is made from.'
-    throw makeError('UNSERIALIZABLE', { message, hint }, { cause: error })
+    const message = `cannot send ${error.path}: ${error.why}`
+    throw makeError('UNSERIALIZABLE', { message, hint: error.hint }, { cause: error })
   }
 }
 
-function options(host: ClosureHost): Record<string, unknown> {
-  // Vitest rewrites imports to paths under its root.
-  const viteRoot = process.env.VITEST === undefined ? undefined : process.cwd()
-  return { reduce: (value: unknown) => host.reduce(value), viteRoot }
+function options(name: string, host: Pick<ClosureHost, 'reduce'>): CaptureOptions {
+  const viteRoot = process.env.VITEST === undefined ? null : process.cwd()
+  return { name, viteRoot, reduce: (value) => host.reduce(value) }
 }
 
-function trailOf(error: unknown, name: string): string {
-  const parts = ((error as { trail?: readonly string[] }).trail ?? []).map((part) =>
-    part.replace(/^captured variable /, '').replace(/^function /, ''),
-  )
-  return parts.length > 0 ? parts.join(' → ') : name
-}
-
-function parse(bytes: Uint8Array): Payload {
-  return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString()) as Payload
-}
-
-function megabytes(bytes: number): string {
-  return `${(bytes / 1024 / 1024).toFixed(1)} MB`
+function nameOf(value: unknown): string {
+  return typeof value === 'function' ? value.name || 'anonymous' : kindOf(value)
 }

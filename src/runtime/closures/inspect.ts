@@ -1,149 +1,220 @@
-// @ts-nocheck: the inspector's replies are untyped; its behaviour is held by the tests of this room.
-// Synchronous access to a function's scopes and source through an in-process inspector session.
+// Synchronous access to what V8 knows of a function or object, through an in-process inspector session.
 //
-//   I1. Values read from scopes are the real ones: a mailbox in a private vm context hands them over with their identity.
+//   I1. Values read from scopes are the real ones: a mailbox in a private vm context hands them over with their identity. Every
+//       realm (vitest, jest) can reach it.
 //   I2. `Debugger.enable` is on only while a script's source is read.
 
-import { readFileSync } from 'node:fs'
-// Synchronous access to V8 function internals through an in-process inspector Session.
-import inspector from 'node:inspector'
-import { SourceMap } from 'node:module'
-import { pathToFileURL } from 'node:url'
+import type { Session } from 'node:inspector'
+import { createRequire } from 'node:module'
 import vm from 'node:vm'
 
-let S, box, boxId
-export const stats = { posts: 0, enableMs: 0, enables: 0 }
-function post(m, p) {
-  let r,
-    e,
-    done = false
-  stats.posts++
-  S.post(m, p, (er, re) => {
-    e = er
-    r = re
-    done = true
-  })
-  if (!done) throw new Error('inspector call was not synchronous: ' + m)
-  if (e) throw new Error(m + ': ' + e.message)
-  if (r.exceptionDetails)
-    throw new Error(m + ': ' + (r.exceptionDetails.exception?.description ?? r.exceptionDetails.text))
-  return r
+export interface Scope {
+  readonly kind: string
+  readonly object: Record<string, unknown>
 }
-const scripts = new Map()
-function open() {
-  if (S) return
-  S = new inspector.Session()
-  S.connect()
-  S.on('Debugger.scriptParsed', ({ params }) => {
-    if (!scripts.has(params.scriptId)) scripts.set(params.scriptId, params)
-  })
-  // a private vm context is reachable from every realm (jest, vitest vmThreads): its global is our mail box
-  box = vm.createContext({ v: undefined, out: undefined }, { name: 'ray-inspect-' + process.pid })
-  let cid
-  const on = ({ params }) => {
-    if (params.context.name === 'ray-inspect-' + process.pid) cid = params.context.id
-  }
-  S.on('Runtime.executionContextCreated', on)
-  post('Runtime.enable')
-  S.off('Runtime.executionContextCreated', on)
-  post('Runtime.disable')
-  boxId = post('Runtime.evaluate', { expression: 'globalThis', contextId: cid, objectGroup: 'box' }).result.objectId
+
+export interface Internals {
+  readonly location: { readonly scriptId: string; readonly line: number; readonly column: number } | null
+  readonly scopes: readonly Scope[]
+  readonly bound: { readonly target: unknown; readonly self: unknown; readonly args: readonly unknown[] } | null
+  /** Names of private fields that hold data. */
+  readonly privateFields: readonly string[]
+  /** Entries of a weak collection. */
+  readonly entries: number
 }
-function idOf(v) {
-  box.v = v
-  try {
-    return post('Runtime.callFunctionOn', {
-      objectId: boxId,
-      functionDeclaration: 'function(){return this.v}',
-      objectGroup: 'tmp',
-    }).result.objectId
-  } finally {
-    box.v = undefined
-  }
+
+export interface RawScript {
+  readonly url: string
+  readonly isModule: boolean
+  readonly startLine: number
+  readonly startColumn: number
+  readonly sourceMapUrl: string
+  readonly source: string
 }
-function valueOf(objectId) {
-  post('Runtime.callFunctionOn', {
-    objectId: boxId,
-    functionDeclaration: 'function(s){this.out=s}',
-    arguments: [{ objectId }],
-    silent: true,
-  })
-  const o = box.out
-  box.out = undefined
-  return o
+
+interface RemoteObject {
+  readonly objectId?: string
+  readonly value?: unknown
+  readonly type?: string
 }
-export function internals(v) {
-  open()
-  try {
-    const p = post('Runtime.getProperties', { objectId: idOf(v), ownProperties: true, nonIndexedPropertiesOnly: true })
-    const get = (n) => p.internalProperties?.find((i) => i.name === n)?.value
-    const r = {
-      privates: (p.privateProperties ?? []).map((x) => x.name),
-      fields: (p.privateProperties ?? []).filter((x) => x.value && x.value.type !== 'function').map((x) => x.name),
+
+interface Reply {
+  readonly result?: RemoteObject
+  readonly scriptSource?: string
+  readonly internalProperties?: readonly { readonly name: string; readonly value?: RemoteObject }[]
+  readonly privateProperties?: readonly { readonly name: string; readonly value?: RemoteObject }[]
+  readonly exceptionDetails?: { readonly text: string; readonly exception?: { readonly description?: string } }
+}
+
+interface ParsedScript {
+  readonly scriptId: string
+  readonly url: string
+  readonly isModule?: boolean
+  readonly startLine: number
+  readonly startColumn: number
+  readonly sourceMapURL?: string
+}
+
+class Inspector {
+  readonly #session: Session
+  readonly #scripts = new Map<string, ParsedScript>()
+  readonly #box: { value?: unknown; out?: unknown }
+  readonly #boxId: string
+
+  constructor() {
+    // Loaded late: workers that only run code never need it.
+    const inspector = createRequire(import.meta.url)('node:inspector') as typeof import('node:inspector')
+    this.#session = new inspector.Session()
+    this.#session.connect()
+    this.#session.on('Debugger.scriptParsed', ({ params }) => {
+      this.#scripts.set(params.scriptId, params as ParsedScript)
+    })
+    const name = `ray-ts-inspect-${process.pid}`
+    this.#box = vm.createContext({ value: undefined, out: undefined }, { name })
+    let contextId = 0
+    const onContext = ({ params }: { params: { context: { name: string; id: number } } }): void => {
+      if (params.context.name === name) contextId = params.context.id
     }
-    if (typeof v === 'function') {
-      r.loc = get('[[FunctionLocation]]')?.value
-      const sc = get('[[Scopes]]')
-      if (sc) {
-        const a = valueOf(sc.objectId)
-        r.scopes = []
-        for (let i = 0; i < a.length; i++)
-          r.scopes.push({ kind: String(a[i].description ?? ''), object: a[i].object ?? a[i] })
-      }
-      if (get('[[TargetFunction]]')) {
-        r.target = valueOf(get('[[TargetFunction]]').objectId)
-        const t = get('[[BoundThis]]')
-        r.boundThis = t?.objectId ? valueOf(t.objectId) : t?.value
-        const ba = valueOf(get('[[BoundArgs]]').objectId)
-        r.boundArgs = []
-        for (let i = 0; i < ba.length; i++) r.boundArgs.push(ba[i])
-      }
-    } else {
-      const e = get('[[Entries]]')
-      if (e) r.entries = valueOf(e.objectId)?.length ?? 0
-    }
-    return r
-  } finally {
-    post('Runtime.releaseObjectGroup', { objectGroup: 'tmp' })
+    this.#session.on('Runtime.executionContextCreated', onContext)
+    this.#post('Runtime.enable')
+    this.#session.off('Runtime.executionContextCreated', onContext)
+    this.#post('Runtime.disable')
+    const reply = this.#post('Runtime.evaluate', { expression: 'globalThis', contextId, objectGroup: 'box' })
+    this.#boxId = reply.result?.objectId ?? ''
   }
-}
-const sources = new Map()
-export function script(scriptId) {
-  open()
-  let s = sources.get(scriptId)
-  if (s) return s
-  const t = performance.now()
-  post('Debugger.enable')
-  try {
-    const p = scripts.get(scriptId)
-    if (!p) throw new Error('unknown script ' + scriptId)
-    const source = post('Debugger.getScriptSource', { scriptId }).scriptSource
-    s = {
-      id: scriptId,
-      url: p.url,
-      isModule: !!p.isModule,
-      source,
-      startLine: p.startLine,
-      startColumn: p.startColumn,
-      sourceMapURL: p.sourceMapURL,
-    }
-  } finally {
-    post('Debugger.disable')
-    stats.enableMs += performance.now() - t
-    stats.enables++
-  }
-  const m = /^data:application\/json[^,]*;base64,(.*)$/s.exec(s.sourceMapURL ?? '') // V8 truncates nothing: inline maps arrive whole
-  if (m)
+
+  internals(value: object): Internals {
     try {
-      s.mapPayload = JSON.parse(Buffer.from(m[1], 'base64').toString())
-      s.map = new SourceMap(s.mapPayload)
-    } catch {}
-  else if (s.sourceMapURL && /^(file:|\/)/.test(s.url))
+      const options = { ownProperties: true, nonIndexedPropertiesOnly: true }
+      const reply = this.#post('Runtime.getProperties', { objectId: this.#idOf(value), ...options })
+      const find = (name: string): RemoteObject | undefined =>
+        reply.internalProperties?.find((property) => property.name === name)?.value
+      const at = find('[[FunctionLocation]]')?.value as
+        | { scriptId: string; lineNumber: number; columnNumber: number }
+        | undefined
+      return {
+        location: at ? { scriptId: at.scriptId, line: at.lineNumber, column: at.columnNumber } : null,
+        scopes: this.#scopes(find('[[Scopes]]')),
+        bound: this.#bound(find),
+        privateFields: (reply.privateProperties ?? [])
+          .filter((property) => property.value && property.value.type !== 'function')
+          .map((property) => property.name),
+        entries: (this.#valueOf(find('[[Entries]]')) as unknown[] | undefined)?.length ?? 0,
+      }
+    } finally {
+      this.#post('Runtime.releaseObjectGroup', { objectGroup: 'tmp' })
+    }
+  }
+
+  /** Every script that there is now is known afterwards. */
+  readScripts(ids: readonly string[] | ((url: string) => boolean)): Map<string, RawScript> {
+    this.#post('Debugger.enable')
     try {
-      s.mapPayload = JSON.parse(
-        readFileSync(new URL(s.sourceMapURL, s.url.startsWith('/') ? pathToFileURL(s.url) : s.url), 'utf8'),
-      )
-    } catch {}
-  sources.set(scriptId, s)
-  return s
+      const wanted =
+        typeof ids === 'function' ? [...this.#scripts.values()].filter((s) => ids(s.url)).map((s) => s.scriptId) : ids
+      const found = new Map<string, RawScript>()
+      for (const id of wanted) {
+        const script = this.#scripts.get(id)
+        if (!script) throw new Error(`V8 does not know the script ${id}`)
+        const { scriptSource } = this.#post('Debugger.getScriptSource', { scriptId: id })
+        found.set(id, {
+          url: script.url,
+          isModule: script.isModule === true,
+          startLine: script.startLine,
+          startColumn: script.startColumn,
+          sourceMapUrl: script.sourceMapURL ?? '',
+          source: scriptSource ?? '',
+        })
+      }
+      return found
+    } finally {
+      this.#post('Debugger.disable') // I2
+    }
+  }
+
+  #scopes(list: RemoteObject | undefined): Scope[] {
+    if (!list) return []
+    // The array has a null prototype: it can only be indexed.
+    const raw = this.#valueOf(list) as ArrayLike<{ description?: unknown; object?: Record<string, unknown> }>
+    const scopes: Scope[] = []
+    for (let i = 0; i < raw.length; i++) {
+      const scope = raw[i] as { description?: unknown; object?: Record<string, unknown> }
+      const object = scope.object ?? (scope as Record<string, unknown>)
+      if (object !== globalThis) scopes.push({ kind: String(scope.description ?? ''), object })
+    }
+    return scopes
+  }
+
+  #bound(find: (name: string) => RemoteObject | undefined): Internals['bound'] {
+    const target = find('[[TargetFunction]]')
+    const list = find('[[BoundArgs]]')
+    if (!target || !list) return null
+    const raw = this.#valueOf(list) as ArrayLike<unknown>
+    const args: unknown[] = []
+    for (let i = 0; i < raw.length; i++) args.push(raw[i])
+    const self = find('[[BoundThis]]')
+    return { target: this.#valueOf(target), self: self?.objectId ? this.#valueOf(self) : self?.value, args }
+  }
+
+  #post(method: string, params?: object): Reply {
+    let reply: Reply | null = null
+    let failure: Error | null = null
+    const post = this.#session.post as (m: string, p: object, done: (e: Error | null, r?: object) => void) => void
+    post.call(this.#session, method, params ?? {}, (error, result) => {
+      failure = error
+      reply = (result ?? {}) as Reply
+    })
+    if (failure) throw new Error(`${method}: ${(failure as Error).message}`)
+    if (!reply) throw new Error(`the inspector did not answer at once: ${method}`)
+    const { exceptionDetails } = reply as Reply
+    if (exceptionDetails)
+      throw new Error(`${method}: ${exceptionDetails.exception?.description ?? exceptionDetails.text}`)
+    return reply
+  }
+
+  #idOf(value: object): string {
+    this.#box.value = value
+    try {
+      const functionDeclaration = 'function(){return this.value}'
+      const call = { objectId: this.#boxId, functionDeclaration, objectGroup: 'tmp' }
+      return this.#post('Runtime.callFunctionOn', call).result?.objectId ?? ''
+    } finally {
+      this.#box.value = undefined
+    }
+  }
+
+  #valueOf(remote: RemoteObject | undefined): unknown {
+    if (!remote?.objectId) return undefined
+    const functionDeclaration = 'function(value){this.out=value}'
+    const call = {
+      objectId: this.#boxId,
+      functionDeclaration,
+      arguments: [{ objectId: remote.objectId }],
+      silent: true,
+    }
+    this.#post('Runtime.callFunctionOn', call)
+    const { out } = this.#box
+    this.#box.out = undefined
+    return out
+  }
+}
+
+let inspector: Inspector | null = null
+
+function open(): Inspector {
+  inspector ??= new Inspector()
+  return inspector
+}
+
+export function internals(value: object): Internals {
+  return open().internals(value)
+}
+
+export function readScript(id: string): RawScript {
+  return open().readScripts([id]).get(id) as RawScript
+}
+
+/** Reads the scripts whose url fits, ahead of need: the first look at a process's scripts takes V8 20 ms or more. */
+export function readScriptsAhead(fits: (url: string) => boolean): Map<string, RawScript> {
+  return open().readScripts(fits)
 }

@@ -1,103 +1,124 @@
-// @ts-nocheck: a codec over untyped JSON maps; its behaviour is held by the tests of this room.
 // The part of a source map that covers one function's text, so that stacks in a worker show the user's file and line.
+//
+//   S1. A sliced map counts lines and columns from the start of the function's text.
 
-// minimal VLQ source-map slicing: the part of a map that covers one function's text
-const C = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
-const D = Object.fromEntries([...C].map((c, i) => [c, i]))
-function dec(str) {
-  const out = []
-  let i = 0
-  while (i < str.length) {
-    let r = 0,
-      sh = 0,
-      d
-    do {
-      d = D[str[i++]]
-      r |= (d & 31) << sh
-      sh += 5
-    } while (d & 32)
-    out.push(r & 1 ? -(r >> 1) : r >> 1)
-  }
-  return out
+import type { SlicedMap } from './payload.ts'
+
+export interface SourceMapData {
+  readonly sources: readonly (string | null)[]
+  readonly sourceRoot?: string
+  readonly mappings: string
 }
-function enc(n) {
-  let v = n < 0 ? (-n << 1) | 1 : n << 1,
-    s = ''
+
+export interface SliceBounds {
+  readonly line: number
+  readonly column: number
+  readonly endLine: number
+  readonly endColumn: number
+  /** What the sources are relative to. */
+  readonly base: string
+}
+
+/** Generated column, source, line, column. */
+type Segment = readonly [number, number, number, number]
+
+const DIGITS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
+const VALUE_OF = new Map([...DIGITS].map((digit, i) => [digit, i]))
+const decoded = new WeakMap<SourceMapData, Segment[][]>()
+
+export function sliceMap(map: SourceMapData, bounds: SliceBounds): SlicedMap {
+  const { line, column, endLine, endColumn, base } = bounds
+  const all = decode(map)
+  const lines: Segment[][] = []
+  for (let at = line; at <= endLine; at++) {
+    let segments = all[at] ?? []
+    if (at === line) {
+      const first = segments.findLast((segment) => segment[0] <= column)
+      segments = segments.filter((segment) => segment[0] > column)
+      if (first) segments.unshift([column, first[1], first[2], first[3]])
+    }
+    if (at === endLine) segments = segments.filter((segment) => segment[0] <= endColumn)
+    const shift = at === line ? column : 0
+    lines.push(segments.map(([from, source, toLine, toColumn]) => [from - shift, source, toLine, toColumn]))
+  }
+  return { sources: map.sources.map((source) => absolute((map.sourceRoot ?? '') + (source ?? ''), base)), lines }
+}
+
+function absolute(source: string, base: string): string {
+  try {
+    return new URL(source, base).href
+  } catch {
+    return source
+  }
+}
+
+/** The map for text that begins after `prefixLength` columns of ours. */
+export function encodeMap(slice: SlicedMap, prefixLength: number): object {
+  const last = [0, 0, 0]
+  const mappings = slice.lines.map((segments, i) => {
+    let lastColumn = 0
+    return segments
+      .map(([from, source, line, column]) => {
+        const at = from + (i === 0 ? prefixLength : 0)
+        const text = [at - lastColumn, source - (last[0] ?? 0), line - (last[1] ?? 0), column - (last[2] ?? 0)]
+          .map(encodeNumber)
+          .join('')
+        lastColumn = at
+        last.splice(0, 3, source, line, column)
+        return text
+      })
+      .join(',')
+  })
+  return { version: 3, sources: slice.sources, names: [], mappings: mappings.join(';') }
+}
+
+function decode(map: SourceMapData): Segment[][] {
+  let lines = decoded.get(map)
+  if (lines) return lines
+  let source = 0
+  let line = 0
+  let column = 0
+  lines = map.mappings.split(';').map((text) => {
+    const segments: Segment[] = []
+    let from = 0
+    for (const piece of text ? text.split(',') : []) {
+      const [deltaFrom = 0, deltaSource, deltaLine = 0, deltaColumn = 0] = decodeNumbers(piece)
+      from += deltaFrom
+      if (deltaSource === undefined) continue
+      source += deltaSource
+      line += deltaLine
+      column += deltaColumn
+      segments.push([from, source, line, column])
+    }
+    return segments
+  })
+  decoded.set(map, lines)
+  return lines
+}
+
+function decodeNumbers(text: string): number[] {
+  const numbers: number[] = []
+  let value = 0
+  let shift = 0
+  for (const char of text) {
+    const digit = VALUE_OF.get(char) ?? 0
+    value |= (digit & 31) << shift
+    shift += 5
+    if (digit & 32) continue
+    numbers.push(value & 1 ? -(value >> 1) : value >> 1)
+    value = 0
+    shift = 0
+  }
+  return numbers
+}
+
+function encodeNumber(number: number): string {
+  let rest = number < 0 ? (-number << 1) | 1 : number << 1
+  let text = ''
   do {
-    let d = v & 31
-    v >>>= 5
-    if (v) d |= 32
-    s += C[d]
-  } while (v)
-  return s
-}
-const cache = new WeakMap()
-function decode(map) {
-  let d = cache.get(map)
-  if (d) return d
-  let src = 0,
-    ln = 0,
-    col = 0
-  d = map.mappings.split(';').map((l) => {
-    let gc = 0
-    return l
-      ? l.split(',').map((s) => {
-          const v = dec(s)
-          gc += v[0]
-          if (v.length > 1) {
-            src += v[1]
-            ln += v[2]
-            col += v[3]
-            return [gc, src, ln, col]
-          }
-          return [gc]
-        })
-      : []
-  })
-  cache.set(map, d)
-  return d
-}
-export function sliceMap(map, line, col, endLine, base, endCol = Infinity) {
-  const d = decode(map)
-  const lines = []
-  for (let l = line; l <= endLine; l++) {
-    let segs = (d[l] ?? []).filter((s) => s.length > 1)
-    if (l === line) {
-      const first = segs.filter((s) => s[0] <= col).pop()
-      segs = segs.filter((s) => s[0] > col)
-      if (first) segs.unshift([col, ...first.slice(1)])
-    }
-    if (l === endLine) segs = segs.filter((s) => s[0] <= endCol)
-    lines.push(segs.map((s) => [s[0] - (l === line ? col : 0), s[1], s[2], s[3]]))
-  }
-  const sources = map.sources.map((s) => {
-    try {
-      return new URL((map.sourceRoot ?? '') + s, base).href
-    } catch {
-      return s
-    }
-  })
-  return { sources, lines }
-}
-export function encodeMap(sl, prefixLen) {
-  let ps = 0,
-    pl = 0,
-    pc = 0
-  const mappings = sl.lines
-    .map((segs, i) => {
-      let g = 0
-      return segs
-        .map((s) => {
-          const gc = s[0] + (i === 0 ? prefixLen : 0)
-          const r = enc(gc - g) + enc(s[1] - ps) + enc(s[2] - pl) + enc(s[3] - pc)
-          g = gc
-          ps = s[1]
-          pl = s[2]
-          pc = s[3]
-          return r
-        })
-        .join(',')
-    })
-    .join(';')
-  return { version: 3, sources: sl.sources, names: [], mappings }
+    const digit = rest & 31
+    rest >>>= 5
+    text += DIGITS[rest ? digit | 32 : digit]
+  } while (rest)
+  return text
 }
