@@ -8,7 +8,7 @@ import { createRequire } from 'node:module'
 import { deserializerNamed } from '../../values/index.ts'
 import { compileFunction, type Setters } from './build-function.ts'
 import { DESERIALIZE } from './capture-object.ts'
-import { hiddenPrototype } from './known-values.ts'
+import { hiddenPrototype, knownNode } from './known-values.ts'
 import { ambientValue, importedValue, metaOf, requiring } from './modules.ts'
 import {
   type Captured,
@@ -24,7 +24,7 @@ import {
   type Value,
 } from './payload.ts'
 import { revivePerProcess } from './per-process.ts'
-import { classNamed, rememberClass, rememberOrigin } from './registry.ts'
+import { classNamed, isHeld, registry, rememberClass, rememberOrigin } from './registry.ts'
 
 export interface BuildHost {
   revive(data: unknown): unknown
@@ -38,6 +38,8 @@ export function build(payload: Payload, host: BuildHost): unknown {
   return made
 }
 
+/** Levels of objects inside one another that are made at once; the others wait until the stack is short again. */
+const DEPTH_MAX = 100
 const MADE = 1
 /** A class that is being evaluated. */
 const PENDING = 2
@@ -48,6 +50,7 @@ class Builder {
   readonly #made: unknown[]
   readonly #state: Uint8Array
   readonly #later: (() => void)[] = []
+  #depth = 0
 
   constructor(payload: Payload, host: BuildHost) {
     this.#payload = payload
@@ -57,7 +60,7 @@ class Builder {
   }
 
   settle(): void {
-    for (const work of this.#later) work()
+    for (const work of this.#later) work() // It may add to the list.
   }
 
   value(value: Value): unknown {
@@ -78,7 +81,10 @@ class Builder {
       const name = node.t === 'fn' ? node.name : node.t
       throw new Error(`the class ${name} needs a value made of itself before it is evaluated`)
     }
-    return this.#make(id, node)
+    this.#depth++
+    const made = this.#make(id, node)
+    this.#depth--
+    return made
   }
 
   #keep<T>(id: number, made: T): T {
@@ -149,10 +155,20 @@ class Builder {
         const type = this.value(node.type) as { [DESERIALIZE]: (data: unknown) => unknown }
         return this.#keep(id, type[DESERIALIZE](this.value(node.data)))
       }
-      case 'weak map':
-        return this.#keep(id, new WeakMap())
-      case 'weak set':
-        return this.#keep(id, new WeakSet())
+      case 'weak map': {
+        const map = this.#keep(id, new WeakMap<object, unknown>())
+        this.#later.push(() => {
+          for (const [key, value] of node.entries) map.set(this.value(key) as object, this.value(value))
+        })
+        return map
+      }
+      case 'weak set': {
+        const set = this.#keep(id, new WeakSet<object>())
+        this.#later.push(() => {
+          for (const item of node.items) set.add(this.value(item) as object)
+        })
+        return set
+      }
       case 'boxed':
         return this.#keep(id, Object(this.value(node.value)))
       case 'url':
@@ -192,7 +208,10 @@ class Builder {
     )
     const run = Function('require', ...names, `return ${node.code}`) as (...args: unknown[]) => unknown
     const made = requiring(() => run(createRequire(node.parent), ...values))
-    return node.pick === undefined ? made : (made as Record<string, unknown>)[node.pick]
+    const value = node.pick === undefined ? made : (made as Record<string, unknown>)[node.pick]
+    const env = Object.fromEntries(names.map((name, i) => [name, values[i]]))
+    if (isHeld(value) && !knownNode(value)) registry.required.set(value, { node, env }) // R1
+    return value
   }
 
   #fill(id: number, node: ObjectNode): unknown {
@@ -334,7 +353,7 @@ class Builder {
   }
 
   #whenReady(parts: readonly (Captured | undefined)[], work: () => void): void {
-    if (parts.some((part) => this.#isPending(part))) this.#later.push(work)
+    if (this.#depth > DEPTH_MAX || parts.some((part) => this.#isPending(part))) this.#later.push(work)
     else work()
   }
 }

@@ -18,9 +18,9 @@ import { type FunctionText, parseFunction } from './function-text.ts'
 import { type Internals, internals } from './inspect.ts'
 import { isNative } from './known-values.ts'
 import type { FunctionNode, Node } from './payload.ts'
-import { nextId, registry, rememberClass } from './registry.ts'
+import { isHeld, nextId, registry, rememberClass } from './registry.ts'
 import { type Script, scriptOf } from './scripts.ts'
-import { sliceMap } from './source-map.ts'
+import { shiftMap, sliceMap } from './source-map.ts'
 import { type AnyNode, pathTo } from './syntax.ts'
 
 export type AnyFunction = (...args: never[]) => unknown
@@ -44,7 +44,7 @@ const require = createRequire(import.meta.url)
 const HAS_THIS = /^(Function(Declaration|Expression)|PropertyDefinition|StaticBlock|ClassBody)$/
 
 export function captureFunction(capture: Capture, fn: AnyFunction): number {
-  return capture.within({ via: 'function', name: fn.name || '(anonymous)' }, () => captureNamed(capture, fn))
+  return capture.within({ via: 'function', name: fn.name || 'anonymous' }, () => captureNamed(capture, fn))
 }
 
 function captureNamed(capture: Capture, fn: AnyFunction): number {
@@ -94,13 +94,21 @@ function captureExport(capture: Capture, fn: AnyFunction, script: Script): numbe
     })
   const isObject = typeof exported === 'object' && exported !== null
   const members = Object.entries(isObject ? Object.getOwnPropertyDescriptors(exported) : {})
-  const name = members.find(([key, { value }]) => (value ?? (exported as Record<string, unknown>)[key]) === fn)?.[0]
+  const memberOf = (key: string): unknown => (exported as Record<string, unknown>)[key]
+  const name =
+    members.find(([key]) => memberOf(key) === fn)?.[0] ??
+    members.find(([key]) => key === fn.name && isCopyOf(memberOf(key), fn))?.[0]
   if (name !== undefined) return capture.addFor(fn, { t: 'import', spec: file, imported: '*', path: [name] })
   const packageName = /.*[\\/]node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/.exec(file)?.[1] ?? file
   const hint =
     `Move what you made with ${packageName} to a module of its own and import it, or make it in each process: ` +
     'ray.perProcess(() => …).'
   return capture.refuse(`it is inside the package ${packageName}, which does not export it`, hint)
+}
+
+/** Loaders like tsx give \`require\` a copy of its own of an ES module. */
+function isCopyOf(exported: unknown, fn: AnyFunction): boolean {
+  return typeof exported === 'function' && exported.name === fn.name && exported.length === fn.length
 }
 
 function captureText(
@@ -112,6 +120,8 @@ function captureText(
   if (!parsed) capture.refuse('its text cannot be parsed', 'Report it, please, with the text of the function.')
   const node: FunctionNode = { t: 'fn', name: fn.name, code: text, form: parsed.form }
   const id = capture.addFor(fn, node)
+  const proto: unknown = Object.hasOwn(fn, 'prototype') ? fn.prototype : undefined
+  if (isHeld(proto)) capture.addFor(proto, { t: 'member', of: id, key: 'prototype' }) // Its own variables may hold instances.
   const { location } = inner
   const start = location ? script.locate(text, location.line, location.column) : -1
   const around = start >= 0 && script.program ? pathTo(script.program, start, start + text.length) : null
@@ -134,8 +144,8 @@ function captureText(
     const eager = Object.keys(free).filter((name) => name === SUPER || parsed.analysis.free.get(name)?.isEager)
     if (eager.length > 0) node.eager = eager
     node.classId = idOfClass(job)
-    captureClassState(capture, fn, parsed.classNode, node, id)
-  } else captureFunctionState(capture, fn, node, id)
+    captureClassState(capture, fn, parsed.classNode, node)
+  } else captureFunctionState(capture, fn, node)
   compile(capture, node)
   return id
 }
@@ -187,6 +197,20 @@ function place(job: Job): void {
     endColumn: lines.length > 1 ? lastLength : column + lastLength,
     base: script.url,
   })
+  node.map = shiftMap(node.map, editsByLine(text, job.edits))
+}
+
+/** The edits of each line of the text, with columns of that line. */
+function editsByLine(text: string, edits: readonly Edit[]): Map<number, Edit[]> {
+  const byLine = new Map<number, Edit[]>()
+  for (const edit of edits) {
+    const before = text.slice(0, edit.start)
+    const line = before.split('\n').length - 1
+    const lineStart = before.lastIndexOf('\n') + 1
+    const own = { ...edit, start: edit.start - lineStart, end: edit.end - lineStart }
+    byLine.set(line, [...(byLine.get(line) ?? []), own])
+  }
+  return byLine
 }
 
 function applyEdits({ parsed, edits, node }: Job): void {

@@ -71,8 +71,15 @@ function readOrUndefined(object: Record<string, unknown>, name: string): unknown
 
 function importNode(entry: ImportEntry & { how: 'esm' }, parent: string): ImportNode | undefined {
   const { spec, imported, attributes } = entry
-  if (/^\.|^\/|^file:/.test(spec) && new URL(spec, parent).href === mainUrl()) return undefined // M1
+  if (isMain(spec, parent)) return undefined // M1
   return { t: 'import', spec, parent, imported, ...(attributes.length > 0 ? { attributes } : {}) }
+}
+
+/** Loaders resolve with and without extensions: they do not count. */
+function isMain(spec: string, parent: string): boolean {
+  if (!/^\.|^\/|^file:/.test(spec)) return false
+  const bare = (url: string): string => url.replace(/\.[cm]?[jt]sx?$/, '')
+  return bare(new URL(spec, parent).href) === bare(mainUrl() ?? '')
 }
 
 function remember(capture: Capture, node: Node, value: unknown): number {
@@ -95,7 +102,8 @@ function captureRequire(
   entry: ImportEntry & { how: 'cjs' },
   value: unknown,
   { script, scopes }: ImportPlace,
-): Value {
+): Value | undefined {
+  if (isMain(entry.spec, script.file)) return undefined // M1
   const known = isHeld(value) ? capture.idOf(value) : undefined
   if (known !== undefined) return { r: known }
   const env: RequireNode['env'] = {}

@@ -5,11 +5,14 @@
 import { types } from 'node:util'
 import type { Capture } from './capture.ts'
 import { internals } from './inspect.ts'
-import { builtinName, isNative } from './known-values.ts'
+import { builtinName, isNative, knownNode } from './known-values.ts'
 import type { Node, ObjectNode, ObjectParts, Property } from './payload.ts'
+import { scriptOf } from './scripts.ts'
 
 export const SERIALIZE = Symbol.for('ray-ts.serialize')
 export const DESERIALIZE = Symbol.for('ray-ts.deserialize')
+
+export type WeakNode = Node & { t: 'weak map' | 'weak set' }
 
 const MAKE_THERE = 'Make it inside the task or actor, or with ray.perProcess(() => …).'
 const hasOwn = Object.prototype.hasOwnProperty
@@ -80,9 +83,9 @@ function throughConstructor(capture: Capture, proto: object, value: object): num
 
 function captureSpecial(capture: Capture, value: object): number | undefined {
   if (types.isWeakMap(value) || types.isWeakSet(value)) {
-    if (internals(value).entries > 0)
-      capture.refuse('a weak collection with entries cannot be copied', 'Use a Map or a Set.', value)
-    return capture.addFor(value, { t: types.isWeakMap(value) ? 'weak map' : 'weak set' })
+    const node: WeakNode = types.isWeakMap(value) ? { t: 'weak map', entries: [] } : { t: 'weak set', items: [] }
+    capture.weak.push({ node, entries: [...internals(value).entries] })
+    return capture.addFor(value, node)
   }
   if (types.isBoxedPrimitive(value)) return capture.addFor(value, { t: 'boxed', value: capture.value(value.valueOf()) })
   if (value instanceof URL) return capture.addFor(value, { t: 'url', href: value.href })
@@ -210,6 +213,7 @@ function refuseHiddenState(capture: Capture, value: object, proto: object): void
     if (typeof type !== 'function') continue
     const text = Function.prototype.toString.call(type)
     if (!isCopied) refuseNative(capture, value, type, isNative(text))
+    if (knownNode(type)) return // Node's own from here on.
     if (!/#[\p{ID_Start}$_]/u.test(text)) continue
     const fields = internals(value).privateFields
     if (fields.length > 0)
@@ -222,10 +226,18 @@ const PRIVATE_HINT =
   "or give the class static [Symbol.for('ray-ts.serialize')] and [Symbol.for('ray-ts.deserialize')]."
 
 function refuseNative(capture: Capture, value: object, type: Function, isNativeType: boolean): void {
-  const builtin = builtinName(type)
+  const builtin = builtinName(type) ?? internalName(type, isNativeType)
   if (builtin !== undefined && !builtin.startsWith('events'))
     capture.refuse(`it holds state of this process (node:${builtin})`, MAKE_THERE, value)
   if (isNativeType) capture.refuse(`JavaScript has no way to copy the inside of a ${type.name}`, MAKE_THERE, value)
+}
+
+/** Classes inside of Node that no module exports, such as those of timers. */
+function internalName(type: Function, isNativeType: boolean): string | undefined {
+  if (isNativeType || knownNode(type)) return undefined
+  const location = internals(type).location
+  const url = location ? scriptOf(location.scriptId).url : ''
+  return url.startsWith('node:') ? `${url.slice(5)}, ${type.name}` : undefined
 }
 
 /** Kinds that are copied with all they hold. */

@@ -87,6 +87,7 @@ function captureOne(capture: Capture, job: Job, lookup: Lookup): Captured {
   } catch {
     capture.refuse('it is used before it is initialized', DECLARE_FIRST)
   }
+  if (isRequire(value)) return { r: capture.addFor(value, { t: 'ambient', what: 'require', url: script.file }) }
   const entry = script.imports.get(name)
   if (entry && (isTop || VITE_NAME.test(name) || entry.how === 'vite')) {
     const imported = captureImport(capture, entry, value, { script, scopes: job.inner.scopes })
@@ -98,6 +99,11 @@ function captureOne(capture: Capture, job: Job, lookup: Lookup): Captured {
   if (isTop && (use.isAssigned || script.isReassigned(name))) return captureCell(capture, job, name, value)
   if (!isTop) refuseSharedLocal(capture, job, lookup, value)
   return capture.value(value)
+}
+
+/** What createRequire made, under whatever name. */
+function isRequire(value: unknown): value is NodeJS.Require {
+  return typeof value === 'function' && value.name === 'require' && 'resolve' in value && 'cache' in value
 }
 
 /** What a module system gives to every module. */

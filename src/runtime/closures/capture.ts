@@ -10,15 +10,15 @@
 
 import { customSerializer } from '../../values/index.ts'
 import { captureFunction } from './capture-function.ts'
-import { captureObject, captureStaticSerializer } from './capture-object.ts'
+import { captureObject, captureStaticSerializer, type WeakNode } from './capture-object.ts'
 import { knownNode } from './known-values.ts'
 import type { Node, Payload, Value } from './payload.ts'
 import { perProcessOf } from './per-process.ts'
-import { isHeld, registry } from './registry.ts'
+import { isHeld, type Required_, registry } from './registry.ts'
 import { ClosureError, formatTrail, type Hop, kindOf } from './trail.ts'
 
-/** Levels of captured values inside one another. Each takes a few frames of V8's stack. */
-const DEPTH_MAX = 700
+/** Levels of captured values inside one another that are walked at once; each takes a dozen frames of V8's stack. */
+const DEPTH_MAX = 100
 
 /** What the runtime knows how to make anew elsewhere; undefined: nothing special. */
 export type Reduction =
@@ -34,13 +34,13 @@ export interface CaptureOptions {
 
 export function capture(root: unknown, options: CaptureOptions): Payload {
   const made = new Capture(options)
-  return { root: made.value(root), nodes: made.nodes, buffers: made.buffers }
+  return { root: made.all(root), nodes: made.nodes, buffers: made.buffers }
 }
 
 /** Everything that stands in the way, instead of only the first. */
 export function findFailures(root: unknown, options: CaptureOptions): readonly ClosureError[] {
   const made = new Capture(options, [])
-  made.value(root)
+  made.all(root)
   return made.failures ?? []
 }
 
@@ -63,14 +63,47 @@ export class Capture {
   readonly cells = new Map<string, number>()
   /** `exports` of CommonJS modules: one object per script. */
   readonly exportsOf = new Map<string, { readonly id: number; readonly names: Set<string> }>()
+  /** Weak collections, with the entries whose keys have not been met. */
+  readonly weak: { readonly node: WeakNode; entries: { readonly key: object; readonly value: unknown }[] }[] = []
   readonly locals = new Map<string, SeenLocal[]>()
   readonly #known = new Map<unknown, number>()
+  /** Objects deep inside, whose turn comes when the stack is short again. */
+  readonly #deferred: { readonly value: object; readonly id: number; readonly trail: readonly Hop[] }[] = []
+  readonly #reserved = new Map<object, number>()
   readonly #trail: Hop[] = []
   #depth = 0
 
   constructor(options: CaptureOptions, failures: ClosureError[] | null = null) {
     this.options = options
     this.failures = failures
+  }
+
+  all(root: unknown): Value {
+    const made = this.value(root)
+    do {
+      for (const { value, trail } of this.#deferred.splice(0)) {
+        this.#trail.splice(0, this.#trail.length, ...trail)
+        this.value(value)
+      }
+    } while (this.#deferred.length > 0 || this.#captureWeakEntries())
+    return made
+  }
+
+  /** The value of a weak entry lives as long as its key: it is sent when the key is. */
+  #captureWeakEntries(): boolean {
+    let hasFound = false
+    for (const one of this.weak) {
+      const isMet = ({ key }: { key: object }): boolean => this.#known.has(key)
+      const met = one.entries.filter(isMet)
+      one.entries = one.entries.filter((entry) => !isMet(entry))
+      for (const { key, value } of met) {
+        const { node } = one
+        if (node.t === 'weak set') node.items.push(this.value(key))
+        else node.entries.push([this.value(key), this.value(value)])
+        hasFound = true
+      }
+    }
+    return hasFound
   }
 
   value(value: unknown): Value {
@@ -96,6 +129,8 @@ export class Capture {
   under(hop: Hop, value: unknown): Value {
     if (!isHeld(value)) return this.value(value)
     this.#trail.push(hop)
+    if (this.#depth > DEPTH_MAX && typeof hop !== 'object' && typeof value === 'object')
+      return { r: this.#defer(value) }
     const made = this.value(value)
     this.#trail.pop()
     return made
@@ -115,7 +150,9 @@ export class Capture {
 
   /** From here on `value` is this node, so that cycles find it. */
   addFor(value: unknown, node: Node): number {
-    const id = this.add(node)
+    const reserved = isHeld(value) ? this.#reserved.get(value) : undefined
+    const id = reserved ?? this.add(node)
+    this.nodes[id] = node
     this.#known.set(value, id)
     return id
   }
@@ -134,6 +171,17 @@ export class Capture {
     throw new ClosureError(formatTrail(this.options.name, this.#trail, kind), why, hint)
   }
 
+  #defer(value: object): number {
+    let id = this.#known.get(value) ?? this.#reserved.get(value)
+    if (id === undefined) {
+      id = this.add({ t: 'object' }) // Replaced in its turn.
+      this.#reserved.set(value, id)
+      this.#deferred.push({ value, id, trail: this.#trail.slice() })
+    }
+    this.#trail.pop()
+    return id
+  }
+
   #symbol(symbol: symbol): Value {
     const key = Symbol.keyFor(symbol)
     if (key !== undefined) return { registered: key }
@@ -149,10 +197,14 @@ export class Capture {
     if (known !== undefined) return { r: known }
     const hops = this.#trail.length
     try {
-      if (++this.#depth > DEPTH_MAX)
-        this.refuse(`it is nested more than ${DEPTH_MAX} levels deep`, 'Flatten it, or put it once with ray.put.')
+      this.#depth++
       return { r: this.#byReference(value) ?? this.#byValue(value) }
     } catch (error) {
+      if (error instanceof RangeError && /call stack/.test(error.message))
+        this.refuse(
+          'functions are nested too deep in one another',
+          'Put what it captures into modules, and import those.',
+        )
       if (!this.failures || !(error instanceof ClosureError)) throw error
       this.failures.push(error)
       this.#trail.length = hops
@@ -165,6 +217,8 @@ export class Capture {
   #byReference(value: object): number | undefined {
     const node = knownNode(value) ?? this.imported.get(value) ?? registry.origins.get(value)
     if (node) return this.addFor(value, node)
+    const required = registry.required.get(value)
+    if (required) return this.#required(value, required)
     const reduced = this.options.reduce(value)
     if (reduced?.by === 'data') return this.addFor(value, { t: 'reduced', data: reduced.data })
     if (reduced) {
@@ -174,6 +228,17 @@ export class Capture {
       return id
     }
     return undefined
+  }
+
+  #required(value: object, { node, env }: Required_): number {
+    const copy: Node & { t: 'require' } = { ...node, env: {} }
+    const id = this.addFor(value, copy)
+    for (const [name, used] of Object.entries(env)) {
+      const original = node.env[name]
+      const isText = typeof original === 'object' && original !== null && 'declarations' in original
+      copy.env[name] = isText ? original : this.value(used)
+    }
+    return id
   }
 
   #byValue(value: object): number {

@@ -41,9 +41,13 @@ interface Scope {
   readonly names: Set<string>
 }
 
-/** `isOwn`: `this` and `arguments` here belong to something inside. `isEager`: runs while the class is evaluated. */
+/**
+ * `isOwn`: `this` and `arguments` here belong to something inside; `hasHome`: `super` does. `isEager`: runs while the class is
+ * evaluated.
+ */
 interface Context {
   readonly isOwn: boolean
+  readonly hasHome: boolean
   readonly isEager: boolean
 }
 
@@ -56,7 +60,10 @@ interface Mode {
 
 export function analyze(root: AnyNode): Analysis {
   const walker = new Walker()
-  walker.visit(root, { up: null, names: new Set() }, { isOwn: false, isEager: false })
+  // A lone method leaves its home object and its key behind.
+  const isMember = root.type === 'Property' || root.type === 'MethodDefinition'
+  const outside = { isOwn: false, hasHome: false, isEager: false }
+  walker.visit(isMember ? root.value : root, { up: null, names: new Set() }, outside)
   return walker.found
 }
 
@@ -86,7 +93,7 @@ class Walker {
         if (!context.isOwn) found.usesThis = true
         return
       case 'Super':
-        if (!context.isOwn) found.usesSuper = true
+        if (!context.hasHome) found.usesSuper = true
         return
       case 'MetaProperty':
         if (node.meta.name === 'import') found.importMeta.push({ start: node.start, end: node.end })
@@ -145,7 +152,11 @@ class Walker {
         if (node.computed) this.visit(node.key, scope, context)
         if (node.shorthand && node.value.type === 'Identifier')
           return this.#use(node.value, scope, context, { form: 'shorthand' })
-        return this.visit(node.value, scope, context)
+        return this.visit(
+          node.value,
+          scope,
+          node.method || node.kind !== 'init' ? { ...context, hasHome: true } : context,
+        )
       case 'AssignmentExpression':
         this.#pattern(node.left, scope, context, { isAssigned: true })
         return this.visit(node.right, scope, context)
@@ -204,7 +215,7 @@ class Walker {
     const own = opened(named)
     for (const param of node.params) addPatternNames(param, own.names)
     if (!isArrow) own.names.add('arguments')
-    const inner = isArrow ? context : { isOwn: true, isEager: context.isEager }
+    const inner = isArrow ? context : { ...context, isOwn: true }
     if (node.body.type === 'BlockStatement') {
       addHoistedNames(node.body, own.names)
       addBlockNames(node.body.body, own.names)
@@ -216,19 +227,19 @@ class Walker {
 
   #class(node: ClassNode, scope: Scope, context: Context): void {
     const own = opened(scope, new Set(node.id ? [node.id.name] : []))
-    const eager = { isOwn: context.isOwn, isEager: true }
+    const eager = { ...context, isEager: true }
     this.visit(node.superClass, own, eager)
     for (const member of node.body.body) {
       if (member.type === 'StaticBlock') {
         const block = opened(own, new Set(['arguments']))
         for (const statement of member.body) addHoistedNames(statement, block.names)
         addBlockNames(member.body, block.names)
-        for (const statement of member.body) this.visit(statement, block, { isOwn: true, isEager: true })
+        for (const statement of member.body) this.visit(statement, block, { isOwn: true, hasHome: true, isEager: true })
         continue
       }
       if (member.key.type === 'PrivateIdentifier') this.found.privateDeclared.add(member.key.name)
       if (member.computed) this.visit(member.key, own, eager)
-      const inner = { isOwn: true, isEager: context.isEager }
+      const inner = { isOwn: true, hasHome: true, isEager: context.isEager }
       if (member.type === 'MethodDefinition') this.#function(member.value, own, inner)
       else
         this.visit(member.value, opened(own, new Set(['arguments'])), {

@@ -11,30 +11,22 @@ import type { ClassMember, ClassNode } from './syntax.ts'
 
 const BUILT_IN = ['length', 'name', 'prototype', 'arguments', 'caller']
 
-export function captureClassState(
-  capture: Capture,
-  fn: AnyFunction,
-  classNode: ClassNode,
-  node: FunctionNode,
-  id: number,
-): void {
+export function captureClassState(capture: Capture, fn: AnyFunction, classNode: ClassNode, node: FunctionNode): void {
   const text = Function.prototype.toString.call(fn)
   const proto = fn.prototype as object
   const protoProps = captureAllBut(capture, proto, unchanged(classNode, proto, text, { isStatic: false }), 'prototype')
   if (protoProps.length > 0) node.protoProps = protoProps
-  if (capture.idOf(proto) === undefined) capture.addFor(proto, { t: 'member', of: id, key: 'prototype' })
   const props = captureAllBut(capture, fn, unchanged(classNode, fn, text, { isStatic: true }), null)
   if (props.length > 0) node.props = props
 }
 
-export function captureFunctionState(capture: Capture, fn: AnyFunction, node: FunctionNode, id: number): void {
+export function captureFunctionState(capture: Capture, fn: AnyFunction, node: FunctionNode): void {
   const proto: unknown = Object.hasOwn(fn, 'prototype') ? fn.prototype : undefined
   if (typeof proto === 'object' && proto !== null) {
     const isGenerator = types.isGeneratorFunction(fn)
     const parent = Object.getPrototypeOf(proto) as object | null
     const isUntouched =
       isGenerator || (parent === Object.prototype && Reflect.ownKeys(proto).every((key) => key === 'constructor'))
-    capture.addFor(proto, { t: 'member', of: id, key: 'prototype' })
     if (!isUntouched) {
       const skip = new Set<PropertyKey>(proto.constructor === fn ? ['constructor'] : [])
       node.protoProps = captureAllBut(capture, proto, skip, 'prototype')

@@ -58,6 +58,10 @@ function parseNew(text: string): FunctionText | null {
       return finish(member, 2, { form, ...keyOf(member.key, member.computed, text, 2) })
     }
   }
+  const inside = tryParse(`(function(){return (${text})})`) // \`new.target\` of a function around it.
+  const returned = inside?.type === 'FunctionExpression' ? inside.body.body[0] : undefined
+  if (returned?.type === 'ReturnStatement' && returned.argument && isFunctionNode(returned.argument))
+    return finish(returned.argument, 20, { form: 'expression', key: '', computedKey: null })
   const type = tryParse(`(class{${text}})`)
   const member = type?.type === 'ClassExpression' ? type.body.body[0] : undefined
   if (member?.type !== 'MethodDefinition') return null

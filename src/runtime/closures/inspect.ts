@@ -19,8 +19,8 @@ export interface Internals {
   readonly bound: { readonly target: unknown; readonly self: unknown; readonly args: readonly unknown[] } | null
   /** Names of private fields that hold data. */
   readonly privateFields: readonly string[]
-  /** Entries of a weak collection. */
-  readonly entries: number
+  /** Of a weak collection; a set's have keys only. */
+  readonly entries: readonly { readonly key: object; readonly value: unknown }[]
 }
 
 export interface RawScript {
@@ -69,7 +69,7 @@ class Inspector {
     this.#session.on('Debugger.scriptParsed', ({ params }) => {
       this.#scripts.set(params.scriptId, params as ParsedScript)
     })
-    const name = `ray-ts-inspect-${process.pid}`
+    const name = `ray-ts-inspect-${process.pid}-${performance.now()}` // Unlike that of another copy of this package.
     this.#box = vm.createContext({ value: undefined, out: undefined }, { name })
     let contextId = 0
     const onContext = ({ params }: { params: { context: { name: string; id: number } } }): void => {
@@ -99,7 +99,7 @@ class Inspector {
         privateFields: (reply.privateProperties ?? [])
           .filter((property) => property.value && property.value.type !== 'function')
           .map((property) => property.name),
-        entries: (this.#valueOf(find('[[Entries]]')) as unknown[] | undefined)?.length ?? 0,
+        entries: this.#entries(value, find('[[Entries]]')),
       }
     } finally {
       this.#post('Runtime.releaseObjectGroup', { objectGroup: 'tmp' })
@@ -143,6 +143,18 @@ class Inspector {
       if (object !== globalThis) scopes.push({ kind: String(scope.description ?? ''), object })
     }
     return scopes
+  }
+
+  #entries(of: object, list: RemoteObject | undefined): Internals['entries'] {
+    if (!list || !(of instanceof WeakMap || of instanceof WeakSet)) return []
+    const raw = this.#valueOf(list) as ArrayLike<{ key?: object; value?: unknown }>
+    const entries: { key: object; value: unknown }[] = []
+    for (let i = 0; i < raw.length; i++) {
+      const { key, value } = raw[i] as { key?: object; value?: unknown }
+      // Those of a set hold it as their value.
+      entries.push({ key: (of instanceof WeakSet ? value : key) as object, value })
+    }
+    return entries
   }
 
   #bound(find: (name: string) => RemoteObject | undefined): Internals['bound'] {

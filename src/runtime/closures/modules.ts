@@ -5,7 +5,7 @@
 //       stripping, else with tsx, which is then loaded at the first need.
 
 import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { createRequire, Module } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import vm from 'node:vm'
@@ -14,7 +14,6 @@ import type { AmbientNode, ImportNode, Node } from './payload.ts'
 type Importer = (spec: string, options?: unknown) => Promise<Record<string, unknown>>
 
 export const USE_MAIN_LOADER = vm.constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER
-silenceExperimentalWarning()
 
 const importers = new Map<string, Importer>()
 const modules = new Map<string, Record<string, unknown>>()
@@ -22,14 +21,31 @@ const modules = new Map<string, Record<string, unknown>>()
 /** Imports what the nodes refer to; null when all of it is there. */
 export function prefetch(nodes: readonly Node[]): Promise<unknown> | null {
   const missing = nodes.filter((node): node is ImportNode => node.t === 'import' && !modules.has(keyOf(node)))
-  if (missing.length === 0) return null
-  return Promise.all(
-    missing.map(async (node) => {
+  const isRequiring = nodes.some((node) => node.t === 'require' || (node.t === 'ambient' && node.what === 'require'))
+  const sharing = isRequiring ? shareOwnCopy() : null
+  if (missing.length === 0) return sharing
+  return Promise.all([
+    sharing,
+    ...missing.map(async (node) => {
       const { attributes, parent, spec } = node
       const options = attributes ? { with: Object.fromEntries(attributes) } : undefined
       modules.set(keyOf(node), await importFrom(parent ?? import.meta.url, spec, options))
     }),
-  )
+  ])
+}
+
+let hasSharedCopy = false
+
+/** Loaders like tsx give \`require\` a copy of its own of an ES module; of this package there must be one only. */
+function shareOwnCopy(): Promise<void> | null {
+  if (hasSharedCopy) return null
+  hasSharedCopy = true
+  const own = fileURLToPath(new URL('./index.js', import.meta.url)) // Beside the chunk that holds this, in what is published.
+  if (!existsSync(own)) return null
+  return import(pathToFileURL(own).href).then((exports: object) => {
+    const module = Object.assign(new Module(own), { exports, loaded: true, filename: own })
+    createRequire(import.meta.url).cache[own] ??= module
+  })
 }
 
 /** What an import node stands for. Its module has been prefetched. */
@@ -52,12 +68,12 @@ function keyOf({ parent, spec, attributes }: ImportNode): string {
 }
 
 async function importFrom(parent: string, spec: string, options?: unknown): Promise<Record<string, unknown>> {
-  if (/\.[mc]?tsx?$/.test(spec) && !readsTypeScript()) await registerTsx('esm')
+  if (/\.[mc]?tsx?$/.test(spec) && !readsTypeScript()) await registerTsx()
   const importer = importerOf(parent)
   try {
     return await importer(spec, options)
   } catch (error) {
-    if (!isAboutTypeScript(error) || !(await registerTsx('esm'))) throw error
+    if (!isAboutTypeScript(error) || !(await registerTsx())) throw error
     const url = /^\.|^\//.test(spec) ? new URL(spec, parent).href : spec
     return importer(url.startsWith('file:') ? `${url}?ray` : spec, options) // Node remembers that the url failed.
   }
@@ -66,6 +82,7 @@ async function importFrom(parent: string, spec: string, options?: unknown): Prom
 function importerOf(parent: string): Importer {
   let importer = importers.get(parent)
   if (!importer) {
+    silenceExperimentalWarning()
     const text = '(spec,options)=>options?import(spec,options):import(spec)'
     importer = new vm.Script(text, {
       filename: parent,
@@ -102,13 +119,19 @@ function isAboutTypeScript(error: unknown): boolean {
 
 let tsx: Promise<boolean> | null = null
 
-function registerTsx(kind: 'esm'): Promise<boolean> {
+/** tsx is the user's, an optional peer: looked for from the program's folder, then from here. */
+function registerTsx(): Promise<boolean> {
   tsx ??= (async () => {
-    const file = findTsx(kind)
-    if (!file) return false
-    const { register } = (await import(pathToFileURL(file).href)) as { register: () => unknown }
-    register()
-    return true
+    for (const from of tsxParents()) {
+      try {
+        const { register } = (await importerOf(from)('tsx/esm/api')) as { register: () => unknown }
+        register()
+        return true
+      } catch (error) {
+        if ((error as { code?: string }).code !== 'ERR_MODULE_NOT_FOUND') throw error
+      }
+    }
+    return false
   })()
   return tsx
 }
@@ -116,24 +139,22 @@ function registerTsx(kind: 'esm'): Promise<boolean> {
 let hasTsxForRequire = false
 
 function registerTsxForRequire(): boolean {
-  const file = hasTsxForRequire ? null : findTsx('cjs')
-  if (!file) return false
+  if (hasTsxForRequire) return false
   hasTsxForRequire = true
-  const { register } = createRequire(import.meta.url)(file) as { register: () => unknown }
-  register()
-  return true
-}
-
-/** tsx is the user's, an optional peer: looked for from the program's folder, then from here. */
-function findTsx(kind: 'esm' | 'cjs'): string | null {
-  for (const from of [path.join(process.cwd(), 'index.js'), import.meta.url]) {
+  for (const from of tsxParents()) {
     try {
-      return createRequire(from).resolve(`tsx/${kind}/api`)
-    } catch {
-      // Not there: the next place, or the import's own error.
+      const { register } = createRequire(from)('tsx/cjs/api') as { register: () => unknown }
+      register()
+      return true
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'MODULE_NOT_FOUND') throw error
     }
   }
-  return null
+  return false
+}
+
+function tsxParents(): string[] {
+  return [pathToFileURL(path.join(process.cwd(), 'index.js')).href, import.meta.url]
 }
 
 /** What the module `node.url` itself would see under these names. */
@@ -176,13 +197,17 @@ export function metaOf(url: string): object {
   })
 }
 
-/** The constant is experimental in name; the warning of its first use would reach every user. */
+let isSilenced = false
+
+/** The constant is experimental in name; the warning of its first import would reach every user. */
 function silenceExperimentalWarning(): void {
-  if (!USE_MAIN_LOADER) return
+  if (isSilenced) return
+  isSilenced = true
   const { emitWarning } = process
   process.emitWarning = () => {}
   try {
-    new vm.Script('0', { importModuleDynamically: USE_MAIN_LOADER as never })
+    const options = { importModuleDynamically: USE_MAIN_LOADER as never }
+    void new vm.Script("import('node:path')", options).runInThisContext()
   } finally {
     process.emitWarning = emitWarning
   }

@@ -117,8 +117,9 @@ export type Node =
   | { readonly t: 'per process'; readonly key: string; make: Value }
   | { readonly t: 'registered'; readonly name: string; data: Value }
   | { readonly t: 'custom'; type: Value; data: Value }
-  | { readonly t: 'weak map' }
-  | { readonly t: 'weak set' }
+  /** Keys that are not captured are not sent: nobody could ask for them. */
+  | { readonly t: 'weak map'; readonly entries: (readonly [Value, Value])[] }
+  | { readonly t: 'weak set'; readonly items: Value[] }
   | { readonly t: 'boxed'; readonly value: Value }
   | { readonly t: 'bytes'; readonly at: number }
   | { readonly t: 'buffer'; readonly at: number }

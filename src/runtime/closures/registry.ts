@@ -4,12 +4,19 @@
 //   R2. A class that was loaded once is the same class again, so that `instanceof` holds; a class made here has an id that no other
 //       process gives to another class.
 
-import type { AmbientNode, ImportNode } from './payload.ts'
+import type { AmbientNode, ImportNode, RequireNode } from './payload.ts'
 
 export type Origin = ImportNode | AmbientNode
 
+/** What a CommonJS initializer gave, with the values that its text uses. */
+export interface Required_ {
+  readonly node: RequireNode
+  readonly env: Readonly<Record<string, unknown>>
+}
+
 interface Registry {
   readonly origins: WeakMap<object, Origin>
+  readonly required: WeakMap<object, Required_>
   readonly classIds: WeakMap<object, string>
   readonly classes: Map<string, WeakRef<object>>
   readonly ordinals: Map<string, number>
@@ -24,6 +31,7 @@ const shared = globalThis as unknown as Record<symbol, Registry | undefined>
 function open(): Registry {
   shared[KEY] ??= {
     origins: new WeakMap(),
+    required: new WeakMap(),
     classIds: new WeakMap(),
     classes: new Map(),
     ordinals: new Map(),

@@ -1,15 +1,16 @@
-// A script that V8 runs, with what its syntax says: imports, module-level names, and which of them functions assign.
+// A script that V8 runs, with what its syntax says: imports, module-level names, and which of them are assigned.
 //
 //   K1. A script is read and parsed once, at the first function of it that travels.
 
-import { readFileSync } from 'node:fs'
+import { readFileSync, realpathSync } from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { topLevelNames } from './declarations.ts'
+import { analyze } from './free-variables.ts'
 import { type ImportEntry, importTable, type ModuleRoot, moduleRoot } from './import-table.ts'
 import { type RawScript, readScript, readScriptsAhead } from './inspect.ts'
 import type { SourceMapData } from './source-map.ts'
-import { type AnyNode, childrenOf, isFunctionNode, type Program, parse, unwrapExport } from './syntax.ts'
+import { type AnyNode, type Program, parse, unwrapExport } from './syntax.ts'
 
 const INITIALIZED_AT_ONCE = /Function|Class|Literal|ObjectExpression|ArrayExpression|NewExpression/
 
@@ -75,11 +76,12 @@ export class Script {
     return this.#topNames
   }
 
-  /** Names that some function of the script assigns. */
+  /** Is the module-level variable `name` assigned after its declaration? */
   isReassigned(name: string): boolean {
     if (!this.#reassigned) {
       this.#reassigned = new Set()
-      if (this.program) addAssigned(this.program, false, this.#reassigned)
+      for (const statement of this.root.body)
+        for (const [free, use] of analyze(statement).free) if (use.isAssigned) this.#reassigned.add(free)
     }
     return this.#reassigned.has(name)
   }
@@ -115,7 +117,12 @@ export function readMainScript(): void {
 
 /** The file that the user started. */
 export function mainUrl(): string | null {
-  return process.argv[1] ? pathToFileURL(process.argv[1]).href : null
+  if (!process.argv[1]) return null
+  try {
+    return pathToFileURL(realpathSync(process.argv[1])).href
+  } catch {
+    return pathToFileURL(process.argv[1]).href // `node dir` and `node file` without its extension.
+  }
 }
 
 function toUrl(url: string): string {
@@ -147,15 +154,6 @@ function readMap(raw: RawScript, url: string): SourceMapData | null {
   } catch {
     return null // Without its map, a stack shows the compiled file.
   }
-}
-
-function addAssigned(node: AnyNode, isInFunction: boolean, names: Set<string>): void {
-  if (isInFunction) {
-    if (node.type === 'UpdateExpression' && node.argument.type === 'Identifier') names.add(node.argument.name)
-    if (node.type === 'AssignmentExpression' && node.left.type === 'Identifier') names.add(node.left.name)
-  }
-  const isInner = isInFunction || isFunctionNode(node)
-  for (const child of childrenOf(node)) addAssigned(child, isInner, names)
 }
 
 function addInitialized(node: AnyNode, names: Set<string>): void {

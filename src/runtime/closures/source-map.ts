@@ -44,6 +44,24 @@ export function sliceMap(map: SourceMapData, bounds: SliceBounds): SlicedMap {
   return { sources: map.sources.map((source) => absolute((map.sourceRoot ?? '') + (source ?? ''), base)), lines }
 }
 
+/** The map after text has been replaced: what follows on the line has moved. Positions are those before the replacements. */
+export function shiftMap(
+  slice: SlicedMap,
+  replaced: ReadonlyMap<number, readonly { readonly start: number; readonly end: number; readonly text: string }[]>,
+): SlicedMap {
+  if (replaced.size === 0) return slice
+  const lines = slice.lines.map((segments, line) => {
+    const edits = replaced.get(line)
+    if (!edits) return segments
+    return segments.map(([from, ...rest]): Segment => {
+      let shift = 0
+      for (const { start, end, text } of edits) if (end <= from) shift += text.length - (end - start)
+      return [from + shift, ...rest]
+    })
+  })
+  return { ...slice, lines }
+}
+
 function absolute(source: string, base: string): string {
   try {
     return new URL(source, base).href
