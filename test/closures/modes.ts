@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { build } from 'esbuild'
+import { buildSync } from 'esbuild'
 import ts from 'typescript'
 
 export type ModeName =
@@ -78,7 +78,7 @@ export async function runMode(mode: ModeName): Promise<ModeRun> {
   }
   const compilerOptions = { experimentalDecorators: true, target: 'ES2022' }
   fs.writeFileSync(path.join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions }))
-  if (mode === 'bundle') await bundle(folder)
+  if (mode === 'bundle') bundle(folder)
   return start(mode, folder)
 }
 
@@ -110,8 +110,8 @@ function writeProgram(mode: ModeName, folder: string, file: string, text: string
   fs.writeFileSync(path.join(folder, `${file}.js.map`), JSON.stringify(map))
 }
 
-async function bundle(folder: string): Promise<void> {
-  await build({
+function bundle(folder: string): void {
+  buildSync({
     entryPoints: [path.join(folder, 'main.ts')],
     outfile: path.join(folder, 'bundle.js'),
     bundle: true,
