@@ -7,6 +7,7 @@ import { build, type Plugin } from 'esbuild'
 const entries: Record<string, string> = {
   index: 'src/index.ts',
   worker: 'src/api/worker-entry.ts',
+  thread: 'src/api/thread-entry.ts',
   node: 'src/runtime/node-main.ts',
   cli: 'src/cli/main.ts',
   'bench-rows': 'bench/rows.ts',

@@ -6,11 +6,12 @@
 import type { Task } from '../core-worker/effects.ts'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
+import { TERMINATE } from '../runtime/actor-executor.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { randomHex } from '../runtime/session.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { toResources } from '../scheduling/resources.ts'
-import type { ActorInfo, ActorMethodOptions, ActorSpec, ActorWorkerOptions } from '../wire/messages.ts'
+import type { ActorInfo, ActorMethodOptions, ActorSpec, ActorWorkerOptions, LeaseSpec } from '../wire/messages.ts'
 import { STREAMING } from '../wire/task-frames.ts'
 import { writeArguments } from './arguments.ts'
 import { DeferredActor } from './deferred-actor.ts'
@@ -44,9 +45,11 @@ export type ActorHandle<T> = {
 
 declare const classOf: unique symbol
 
-/** What makes a handle one of its class; no member that a program could use but `using`. */
+/** What makes a handle one of its class, and what every handle has. */
 export interface HandleOf<T> extends Disposable {
   readonly [classOf]: T
+  /** Ends the actor for good, after the calls before this one. */
+  readonly __rayTerminate__: ActorMethod<() => void>
 }
 
 /** A class whose instances are actors. */
@@ -125,7 +128,10 @@ function create(type: Constructor, definition: Definition, options: ActorOptions
     owner: core.tag,
     handleId,
     placementResources: placementOf(options),
-    lease: leaseSpec(options, className, 0, (options.maxRestarts ?? 0) !== 0, runtime),
+    lease: shareHeap(
+      leaseSpec(options, className, 0, (options.maxRestarts ?? 0) !== 0, runtime),
+      workerOptions.threads,
+    ),
     options: workerOptions,
   }
   if (written.blob) core.createActor({ ...spec, args: written.blob, argRefs: written.nested }, written.pinned)
@@ -161,9 +167,33 @@ function workerOptionsOf(type: Constructor, options: ActorOptions): ActorWorkerO
     maxTaskRetries: options.maxTaskRetries ?? 0,
     maxPendingCalls: options.maxPendingCalls ?? -1,
     isAsync,
-    threads: 0,
+    threads: threadsOf(options),
     methods,
   }
+}
+
+/** A heap cap counts for each thread: together they stay within what was reserved. */
+function shareHeap(lease: LeaseSpec, threads: number): LeaseSpec {
+  if (lease.heapMiB === undefined || threads === 0) return lease
+  return { ...lease, heapMiB: Math.max(HEAP_MIB_MIN, Math.floor(lease.heapMiB / threads)) }
+}
+
+/** Less is not enough for a worker to start. */
+const HEAP_MIB_MIN = 32
+
+/** More would cost more memory and switching than any machine gains. */
+const THREADS_MAX = 256
+
+/** One for every call that may be open at once. */
+function threadsOf({ threaded, maxConcurrency, concurrencyGroups }: ActorOptions): number {
+  if (!threaded) return 0
+  const hint = 'Set maxConcurrency to the number of threads, e.g. { threaded: true, maxConcurrency: 4 }.'
+  if (maxConcurrency === undefined)
+    throw makeError('INVALID_ARGUMENT', { message: 'threaded was set without maxConcurrency', hint })
+  const count = Object.values(concurrencyGroups ?? {}).reduce((sum, limit) => sum + limit, maxConcurrency)
+  if (count > THREADS_MAX)
+    throw makeError('INVALID_ARGUMENT', { message: `an actor with ${count} threads (at most ${THREADS_MAX})`, hint })
+  return count
 }
 
 function methodsOf(type: Constructor): Map<string, AnyFunction> {
@@ -216,7 +246,7 @@ function getProperty(state: HandleState, cache: Map<string, unknown>, property: 
     return undefined
   const known = cache.get(property)
   if (known) return known
-  const settings = state.options.methods[property]
+  const settings = property === TERMINATE ? {} : state.options.methods[property]
   if (!settings) {
     const methods = Object.keys(state.options.methods).join(', ') || 'none'
     throw makeError('ACTOR_METHOD_MISSING', { className: state.className, method: property, methods })

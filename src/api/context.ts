@@ -9,12 +9,14 @@ import type { Resources } from '../wire/messages.ts'
 import { requireRuntime } from './state.ts'
 
 /** What this worker was leased for; set by the worker's entry. */
-export const assignment: { resources: Resources; gpuIds: readonly number[]; exit: ((detail: string) => void) | null } =
-  {
-    resources: {},
-    gpuIds: [],
-    exit: null,
-  }
+export const assignment: {
+  resources: Resources
+  gpuIds: readonly number[]
+  /** Ends the actor that runs here. */
+  exitActor: (() => void) | null
+  /** What the threads of the actor that runs here share. */
+  shared: unknown
+} = { resources: {}, gpuIds: [], exitActor: null, shared: undefined }
 
 const neverAborted = new AbortController().signal
 
@@ -84,6 +86,11 @@ export class RuntimeContext {
     return task?.actorId != null && task.attempt > 0
   }
 
+  /** In a threaded actor: what `static shared(…)` of its class returned, the same memory in every thread. Else undefined. */
+  getShared<T>(): T {
+    return assignment.shared as T
+  }
+
   /** Fires when the running task is cancelled: pass it to fetch and timers, or look at `aborted` in loops. */
   get signal(): AbortSignal {
     return currentTask()?.controller.signal ?? neverAborted
@@ -103,14 +110,12 @@ export function getGpuIds(): number[] {
 /** From within an actor: ends it for good. The call that does so fails with ActorDiedError. */
 export function exitActor(): never {
   const task = currentTask()
-  if (!task?.actorId || !assignment.exit) {
+  if (!task?.actorId || !assignment.exitActor) {
     throw makeError('INVALID_ARGUMENT', {
       message: 'exitActor was called outside an actor',
       hint: 'Use ray.kill(handle) from outside.',
     })
   }
-  const runtime = requireRuntime()
-  runtime.link.send({ t: 'actor.exited', actorId: task.actorId, incarnation: task.attempt })
-  assignment.exit('it called exitActor()')
+  assignment.exitActor()
   throw new Error('unreachable: the process has ended')
 }

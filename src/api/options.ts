@@ -73,6 +73,11 @@ export interface ActorOptions extends ResourceOptions {
   readonly maxTaskRetries?: number
   /** Calls that may be open at once. Default: 1000 if any method is async, else 1. */
   readonly maxConcurrency?: number
+  /**
+   * Each of the `maxConcurrency` calls runs in a thread of its own with an instance of its own, so that calls that compute use
+   * several CPUs. They share what `static shared(…)` of the class returns. Default false.
+   */
+  readonly threaded?: boolean
   /** Calls of one process that may wait; more throw PendingCallsLimitExceeded. -1: without limit. Default -1. */
   readonly maxPendingCalls?: number
   /** Limits by group; methods join a group by `ray.method` or `.options`. */
@@ -242,6 +247,7 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     maxRestarts: countOrMinusOne,
     maxTaskRetries: countOrMinusOne,
     maxConcurrency: positive,
+    threaded: flag,
     maxPendingCalls: countOrMinusOne,
     concurrencyGroups: limits,
     allowOutOfOrderExecution: flag,

@@ -4,6 +4,7 @@
 //   W2. What user code prints is preceded by a line that says which task or actor printed it (worker-output.ts reads it).
 
 import net from 'node:net'
+import { fileURLToPath } from 'node:url'
 import { errorFromWire, makeError } from '../errors/index.ts'
 import { decodeFunction, nameThisProcess } from '../runtime/closures/index.ts'
 import { CoreRuntime } from '../runtime/core-runtime.ts'
@@ -109,7 +110,18 @@ function start(message: FromNode & { t: 'registered' }): void {
     return (await decodeFunction(value, closureHost(made))) as (...args: unknown[]) => unknown
   }
   executor = new Executor(made, { load }, exit)
-  assignment.exit = exit
+  executor.actors.threadHost = {
+    entry: fileURLToPath(new URL('./thread.js', import.meta.url)),
+    nodeSocket: config.nodeSocket,
+    store: config.store,
+    assignment: () => ({ resources: assignment.resources, gpuIds: assignment.gpuIds }),
+  }
+  assignment.exitActor = () => {
+    const task = currentTask()
+    const detail = 'it called exitActor()'
+    if (task?.actorId) link.send({ t: 'actor.exited', actorId: task.actorId, incarnation: task.attempt, detail })
+    exit(detail)
+  }
   process.on('exit', () => {
     for (const peer of peers) peer.flush()
     link.flush()

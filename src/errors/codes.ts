@@ -82,6 +82,16 @@ export const ERROR_TABLE = {
     'the process of actor {name} ({actorId}) was killed because memory ran out: {reason}',
     'Give the node more memory, or keep less in the actor; maxRestarts lets it come back.',
   ),
+  ACTOR_THREAD_DIED: entry(
+    'WorkerCrashedError',
+    'the thread of actor {name} that ran {method} ended: {detail}',
+    'The actor goes on with a fresh thread; what the old one kept in its own instance is lost.',
+  ),
+  ACTOR_THREAD_OUT_OF_MEMORY: entry(
+    'OutOfMemoryError',
+    'the thread of actor {name} that ran {method} ended because its heap was full: {detail}',
+    'Keep less in each call, or start workers with a larger heap (NODE_OPTIONS=--max-old-space-size=… in runtimeEnv).',
+  ),
   ACTOR_UNAVAILABLE: entry(
     'ActorUnavailableError',
     'the actor {name} ({actorId}) died while it ran this call and is being restarted: {reason}',

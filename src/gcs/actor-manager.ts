@@ -158,10 +158,10 @@ export class ActorManager {
     this.#tell(actor)
   }
 
-  /** `exitActor()`: it ends by its own will, for good. */
-  exited(from: WorkerTag, actorId: ActorId): void {
+  /** It ends by its own will, for good. */
+  exited(from: WorkerTag, actorId: ActorId, detail: string): void {
     const actor = this.#actors.get(actorId)
-    if (actor?.worker?.tag === from) actor.ending ??= { reason: 'it called exitActor()' }
+    if (actor?.worker?.tag === from) actor.ending ??= { reason: detail }
   }
 
   kill(actorId: ActorId, noRestart: boolean, detail: string): void {

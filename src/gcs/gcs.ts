@@ -86,7 +86,7 @@ export class Gcs {
       case 'actor.started':
         return this.actors.started(from, message.actorId, message.incarnation, message.error)
       case 'actor.exited':
-        return this.actors.exited(from, message.actorId)
+        return this.actors.exited(from, message.actorId, message.detail)
       default:
         return
     }

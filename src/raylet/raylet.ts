@@ -28,7 +28,7 @@ export type RayletInput =
   | { readonly t: 'fromGcs'; readonly message: GcsToRaylet }
   | {
       readonly t: 'registered'
-      readonly kind: 'driver' | 'worker'
+      readonly kind: 'driver' | 'worker' | 'thread'
       readonly startupToken: string
       readonly address: WorkerAddress
     }
@@ -71,7 +71,7 @@ export class Raylet {
   readonly directory = new ObjectDirectory()
   readonly #config: RayletConfig
   readonly #memory: MemoryGuard
-  readonly #clients = new Map<WorkerTag, 'driver' | 'worker'>()
+  readonly #clients = new Map<WorkerTag, 'driver' | 'worker' | 'thread'>()
   readonly #actorOf = new Map<LeaseId, string>()
   #now: Ms = 0
   #fx: Fx = []

@@ -7,10 +7,16 @@
 import { makeError } from '../errors/index.ts'
 import type { ActorSpec } from '../wire/messages.ts'
 import { STATUS } from '../wire/task-frames.ts'
+import { ActorThreads, type ThreadHost } from './actor-threads.ts'
 import type { CoreRuntime } from './core-runtime.ts'
 import type { Job } from './job.ts'
 import { type AnyFunction, CANCELLED, type FunctionSource, type JobRunner, type Outcome } from './job-runner.ts'
 import { runConcurrently, setSerialTask, type TaskContext } from './task-context.ts'
+
+/** Ray's name for the method of every actor that ends it. */
+export const TERMINATE = '__rayTerminate__'
+
+type ActorType = (new (...args: unknown[]) => object) & { readonly shared?: unknown }
 
 interface Group {
   readonly limit: number
@@ -21,9 +27,13 @@ interface Group {
 interface ActorState {
   readonly spec: ActorSpec
   readonly instance: Record<string, unknown>
+  /** Instead of the instance: calls run in threads. */
+  readonly threads: ActorThreads | null
   readonly groups: Map<string, Group>
   readonly isConcurrent: boolean
-  isFinishing: boolean
+  readonly incarnation: number
+  /** Why it ends when nothing runs any more. */
+  finishing: string | null
 }
 
 export class ActorExecutor {
@@ -31,6 +41,8 @@ export class ActorExecutor {
   readonly #functions: FunctionSource
   readonly #runner: JobRunner
   readonly #exit: (detail: string) => void
+  /** How threads are started; set by the worker's entry. */
+  threadHost: ThreadHost | null = null
   #actor: ActorState | null = null
 
   constructor(parts: {
@@ -60,36 +72,61 @@ export class ActorExecutor {
     }
     try {
       setSerialTask(context)
-      const type = (await this.#functions.load(spec.definition)) as unknown as new (...args: unknown[]) => object
+      const type = (await this.#functions.load(spec.definition)) as unknown as ActorType
       const args = await this.#runner.arguments(Buffer.from(spec.args), 0)
-      const instance = new type(...args) as Record<string, unknown>
       const { options } = spec
+      const threads = options.threads > 0 ? await this.#startThreads(spec, incarnation, type, args) : null
+      const instance = threads ? {} : (new type(...args) as Record<string, unknown>)
       const groups = new Map<string, Group>()
       groups.set('', { limit: options.maxConcurrency, running: 0, queue: [] })
       for (const [name, limit] of Object.entries(options.concurrencyGroups))
         groups.set(name, { limit, running: 0, queue: [] })
       const isConcurrent = options.maxConcurrency > 1 || groups.size > 1
-      this.#actor = { spec, instance, groups, isConcurrent, isFinishing: false }
+      this.#actor = { spec, instance, threads, groups, isConcurrent, incarnation, finishing: null }
       setSerialTask(isConcurrent ? { ...context, name: spec.className } : null)
       link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error: null })
     } catch (error) {
-      const bytes = this.#runtime.encodeTaskError(error, `${spec.className}.constructor`)
+      const bytes =
+        error instanceof Uint8Array ? error : this.#runtime.encodeTaskError(error, `${spec.className}.constructor`)
       link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error: bytes })
     }
   }
 
+  /** The class's `static shared(…)` is called here, once; every thread gets what it returned. */
+  async #startThreads(
+    spec: ActorSpec,
+    incarnation: number,
+    type: ActorType,
+    args: readonly unknown[],
+  ): Promise<ActorThreads> {
+    const host = this.threadHost
+    if (!host) throw makeError('SYSTEM', { message: 'this worker cannot start threads' })
+    const shared = typeof type.shared === 'function' ? await type.shared(...args) : undefined
+    const { tag: _, ...identity } = this.#runtime.identity
+    const { entry, nodeSocket, store } = host
+    const data = { spec, incarnation, shared, identity, nodeSocket, store, ...host.assignment() }
+    const exit = (detail: string, byUser: boolean): void => {
+      if (byUser) this.#runtime.link.send({ t: 'actor.exited', actorId: spec.actorId, incarnation, detail })
+      this.#runner.flushAll()
+      this.#exit(detail)
+    }
+    const threads = new ActorThreads({ runtime: this.#runtime, runner: this.#runner, data, entry, exit })
+    await threads.start(spec.options.threads)
+    return threads
+  }
+
   finish(): void {
     if (!this.#actor) return
-    this.#actor.isFinishing = true
+    this.#actor.finishing ??= 'all handles to it went out of scope'
     this.#endIfFinished()
   }
 
   #endIfFinished(): void {
     const actor = this.#actor
-    if (!actor?.isFinishing) return
+    if (!actor?.finishing) return
     for (const group of actor.groups.values()) if (group.running > 0 || group.queue.length > 0) return
     this.#runner.flushAll()
-    this.#exit('all handles to it went out of scope')
+    this.#exit(actor.finishing)
   }
 
   enqueue(job: Job): void {
@@ -98,6 +135,7 @@ export class ActorExecutor {
       this.#runner.replyError(job, makeError('SYSTEM', { message: 'a call reached a worker that is no actor' }), 0)
       return
     }
+    if (job.key === TERMINATE) return this.#terminate(actor, job)
     const name = job.extras.group ?? actor.spec.options.methods[job.key]?.concurrencyGroup ?? ''
     const group = actor.groups.get(name)
     if (!group) {
@@ -109,11 +147,33 @@ export class ActorExecutor {
     if (group.running >= group.limit) {
       this.#runner.track(job)
       group.queue.push(job)
+      job.onCancelled = () => {
+        const at = group.queue.indexOf(job)
+        if (at < 0) return
+        group.queue.splice(at, 1)
+        this.#runner.replyStatus(job, STATUS.cancelled)
+      }
     } else this.#runCall(actor, group, job)
+  }
+
+  /** What came before it runs to its end, then the actor is gone for good. */
+  #terminate(actor: ActorState, job: Job): void {
+    const detail = `it was asked to end by ${TERMINATE}`
+    const { actorId } = actor.spec
+    this.#runtime.link.send({ t: 'actor.exited', actorId, incarnation: actor.incarnation, detail })
+    this.#runner.answer(job, { status: STATUS.ok, value: undefined }, 0)
+    actor.finishing ??= detail
+    this.#endIfFinished()
   }
 
   #runCall(actor: ActorState, group: Group, job: Job): void {
     group.running++
+    job.onCancelled = null
+    if (actor.threads) {
+      job.actorId = actor.spec.actorId
+      actor.threads.run(job, () => this.#callDone(actor, group))
+      return
+    }
     const began = performance.now()
     const outcome = this.#startCall(actor, job, (settled) => {
       this.#runner.answer(job, settled, microsSince(began))
@@ -148,7 +208,7 @@ export class ActorExecutor {
       if (!next) break
       this.#runCall(actor, group, next)
     }
-    if (actor.isFinishing) this.#endIfFinished()
+    if (actor.finishing) this.#endIfFinished()
   }
 }
 

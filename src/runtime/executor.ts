@@ -23,7 +23,7 @@ import {
 import { ActorExecutor } from './actor-executor.ts'
 import type { CoreRuntime } from './core-runtime.ts'
 import { Job } from './job.ts'
-import { type AnyFunction, type FunctionSource, JobRunner, type Outcome } from './job-runner.ts'
+import { type AnyFunction, type FunctionSource, type JobPeer, JobRunner, type Outcome } from './job-runner.ts'
 import { setSerialTask } from './task-context.ts'
 import type { TaskPeer } from './task-peer.ts'
 
@@ -189,7 +189,7 @@ export class Executor {
     if (maxCalls !== undefined && maxCalls > 0 && ++loaded.calls >= maxCalls) this.#leave(job.peer, 'maxCalls reached')
   }
 
-  #leave(peer: TaskPeer, detail: string): void {
+  #leave(peer: JobPeer, detail: string): void {
     this.#running = null
     this.#bounceQueue()
     peer.flush()
@@ -246,6 +246,7 @@ export class Executor {
         this.#runtime.cancel(makeObjectId(this.#runtime.core.tag, child.sequence), false, true)
       }
     }
+    job.cancelsChildren = isRecursive
     job.cancel(makeError('TASK_CANCELLED', { name: job.name }))
   }
 }

@@ -5,8 +5,9 @@
 //   J2. What user code throws, or returns and cannot be serialized, becomes the answer. Nothing of it leaves here as an exception.
 
 import { makeError } from '../errors/index.ts'
-import { makeObjectId, type ObjectId } from '../ids/ids.ts'
+import { makeObjectId, type ObjectId, type WorkerTag } from '../ids/ids.ts'
 import { encodeSmall } from '../values/index.ts'
+import type { ByteWriter } from '../wire/byte-writer.ts'
 import {
   beginInline,
   beginItem,
@@ -24,7 +25,6 @@ import {
 import type { CoreRuntime } from './core-runtime.ts'
 import { INLINE_BYTES_MAX } from './core-runtime.ts'
 import type { Job } from './job.ts'
-import type { TaskPeer } from './task-peer.ts'
 import { Later } from './waiting.ts'
 
 export type AnyFunction = (...args: unknown[]) => unknown
@@ -32,6 +32,16 @@ export type AnyFunction = (...args: unknown[]) => unknown
 export interface FunctionSource {
   /** Loads a definition by its key, e.g. `fn:<hash>`. */
   load(key: string): Promise<AnyFunction>
+}
+
+/** Where a job's answers go. */
+export interface JobPeer {
+  /** The owner's. */
+  readonly tag: WorkerTag
+  readonly out: ByteWriter
+  /** After writing to `out`. */
+  schedule(): void
+  flush(): void
 }
 
 export interface Outcome {
@@ -46,16 +56,25 @@ export const CANCELLED: Outcome = { status: STATUS.cancelled, value: undefined }
 
 export class JobRunner {
   readonly #runtime: CoreRuntime
-  readonly #jobs = new Map<TaskPeer, Map<number, Job>>()
+  readonly #jobs = new Map<JobPeer, Map<number, Job>>()
   readonly #onWentOn: (job: Job) => void
+  readonly #kept: ((job: Job) => readonly ObjectId[]) | null
 
-  /** `onWentOn`: a job was answered as cancelled although its code had not ended. */
-  constructor(runtime: CoreRuntime, onWentOn: (job: Job) => void) {
+  /**
+   * `onWentOn`: a job was answered as cancelled although its code had not ended.
+   * `kept`: which references in its arguments are still held after a job, where nobody holds them for the job itself.
+   */
+  constructor(
+    runtime: CoreRuntime,
+    onWentOn: (job: Job) => void,
+    kept: ((job: Job) => readonly ObjectId[]) | null = null,
+  ) {
     this.#runtime = runtime
     this.#onWentOn = onWentOn
+    this.#kept = kept
   }
 
-  find(peer: TaskPeer, sequence: number): Job | undefined {
+  find(peer: JobPeer, sequence: number): Job | undefined {
     return this.#jobs.get(peer)?.get(sequence)
   }
 
@@ -64,7 +83,7 @@ export class JobRunner {
   }
 
   /** An owner is gone: nobody waits for its jobs. */
-  onPeerClosed(peer: TaskPeer): void {
+  onPeerClosed(peer: JobPeer): void {
     for (const job of this.#jobs.get(peer)?.values() ?? []) job.cancel()
     this.#jobs.delete(peer)
   }
@@ -268,8 +287,9 @@ export class JobRunner {
 
   /** The job is over: which of its nested references does this process keep? Those are granted to us by the owner. */
   #finish(job: Job): readonly ObjectId[] {
-    if (job.isTracked) this.#jobs.get(job.peer)?.delete(job.sequence)
+    this.forget(job)
     if (job.refs.length === 0) return NO_IDS
+    if (this.#kept) return this.#kept(job)
     const { table, effects } = this.#runtime.core
     const kept: ObjectId[] = []
     for (const ref of job.refs) {
@@ -295,7 +315,7 @@ export class JobRunner {
     return location
   }
 
-  #writeValue(peer: TaskPeer, value: unknown, prepared: Prepared | null): void {
+  #writeValue(peer: JobPeer, value: unknown, prepared: Prepared | null): void {
     const { out } = peer
     if (prepared === null) {
       out.reserve(300)
@@ -304,6 +324,11 @@ export class JobRunner {
       endInline(out, at)
     } else if (prepared.kind === 'inline') writeInline(out, prepared.bytes, prepared.refs)
     else writeStored(out, prepared.storageId, prepared.size, prepared.refs)
+  }
+
+  /** It was answered. */
+  forget(job: Job): void {
+    if (job.isTracked) this.#jobs.get(job.peer)?.delete(job.sequence)
   }
 
   /** From now on it can be found: it waits, or goes on after this turn of the event loop. */

@@ -5,13 +5,14 @@
 import { type ActorId, makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { unpackData } from '../wire/codec.ts'
 import { type PushExtras, PushReader } from '../wire/task-frames.ts'
+import type { JobPeer } from './job-runner.ts'
 import type { TaskContext } from './task-context.ts'
-import type { Definition, TaskPeer } from './task-peer.ts'
+import type { Definition } from './task-peer.ts'
 
 const frame = new PushReader()
 
 export class Job implements TaskContext {
-  readonly peer: TaskPeer
+  readonly peer: JobPeer
   readonly definition: Definition
   readonly sequence: number
   readonly numReturns: number
@@ -22,6 +23,8 @@ export class Job implements TaskContext {
   readonly extras: PushExtras
   actorId: ActorId | null = null
   isCancelled = false
+  /** When it is cancelled: what it has submitted too. */
+  cancelsChildren = false
   /** It can be found by its sequence: set by who keeps it. */
   isTracked = false
   consumed = 0
@@ -30,7 +33,7 @@ export class Job implements TaskContext {
   onCancelled: (() => void) | null = null
   #controller: AbortController | null = null
 
-  constructor(peer: TaskPeer, definition: Definition, buffer: Buffer, start: number) {
+  constructor(peer: JobPeer, definition: Definition, buffer: Buffer, start: number) {
     frame.read(buffer, start)
     this.peer = peer
     this.definition = definition

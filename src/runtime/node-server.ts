@@ -33,7 +33,7 @@ const FIRST_DRIVER: WorkerTag = 1
 interface Client {
   readonly socket: net.Socket
   tag: WorkerTag
-  kind: 'driver' | 'worker' | null
+  kind: 'driver' | 'worker' | 'thread' | null
   pid: number
   startupToken: string
   pending: Buffer[]

@@ -29,4 +29,4 @@ export type RayletToGcs =
       readonly actorId: ActorId
       readonly error: WireError
     }
-  | { readonly t: 'worker.gone'; readonly exit: ExitInfo; readonly kind: 'driver' | 'worker' }
+  | { readonly t: 'worker.gone'; readonly exit: ExitInfo; readonly kind: 'driver' | 'worker' | 'thread' }

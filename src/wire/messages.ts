@@ -126,7 +126,7 @@ export interface ActorWorkerOptions {
   readonly maxPendingCalls: number
   /** True when any method is async: such actors interleave. */
   readonly isAsync: boolean
-  /** Worker threads for `ray.offload`; 0: none. */
+  /** Threads that run its calls, each with an instance of its own; 0: they run on the main thread. */
   readonly threads: number
   /** Own per-method settings (`ray.method`), and the names of all public methods. */
   readonly methods: Readonly<Record<string, ActorMethodOptions>>
@@ -197,7 +197,8 @@ export interface WireError {
 export type ToNode =
   | {
       readonly t: 'register'
-      readonly kind: 'driver' | 'worker'
+      /** A thread of a threaded actor owns and borrows for itself, but is no worker. */
+      readonly kind: 'driver' | 'worker' | 'thread'
       /** Workers repeat the token that they were started with; drivers send ''. */
       readonly startupToken: string
       readonly workerId: WorkerId
@@ -275,8 +276,8 @@ export type ToNode =
       readonly incarnation: number
       readonly error: Uint8Array | null
     }
-  /** From the actor's worker: `exitActor()`. */
-  | { readonly t: 'actor.exited'; readonly actorId: ActorId; readonly incarnation: number }
+  /** From the actor's worker: it ends by its own will, for good. */
+  | { readonly t: 'actor.exited'; readonly actorId: ActorId; readonly incarnation: number; readonly detail: string }
   | { readonly t: 'cluster.resources'; readonly requestId: number }
   | { readonly t: 'cluster.nodes'; readonly requestId: number }
   | { readonly t: 'node.stats'; readonly requestId: number }
