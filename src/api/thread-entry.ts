@@ -12,6 +12,7 @@ import { CoreRuntime } from '../runtime/core-runtime.ts'
 import { Job } from '../runtime/job.ts'
 import { type AnyFunction, type JobPeer, JobRunner, type Outcome } from '../runtime/job-runner.ts'
 import { NodeLink } from '../runtime/node-link.ts'
+import { collectLater } from '../runtime/shm/collect.ts'
 import { SegmentStore } from '../runtime/shm/segment-store.ts'
 import { setSerialTask } from '../runtime/task-context.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
@@ -148,7 +149,9 @@ function call(
     made.perform()
     link.flush()
     peer.send(true, kept)
-    if (kept.length > 0) settle(kept)
+    if (kept.length === 0) return
+    settle(kept)
+    collectLater()
   }
   const method = self[job.key]
   if (typeof method !== 'function') {

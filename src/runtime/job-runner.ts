@@ -25,6 +25,7 @@ import {
 import type { CoreRuntime } from './core-runtime.ts'
 import { INLINE_BYTES_MAX } from './core-runtime.ts'
 import type { Job } from './job.ts'
+import { collectLater } from './shm/collect.ts'
 import { Later } from './waiting.ts'
 
 export type AnyFunction = (...args: unknown[]) => unknown
@@ -300,6 +301,7 @@ export class JobRunner {
       }
       table.release(ref, effects)
     }
+    if (kept.length > 0) collectLater()
     return kept
   }
 

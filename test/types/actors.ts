@@ -86,7 +86,9 @@ store.missing.remote()
 
 // [ACT-16] A handle has only methods, and they have only .remote and .options.
 is<Same<keyof typeof store.name, 'remote' | 'options'>>()
-is<Same<keyof typeof store & string, 'name' | 'get' | 'load' | 'items' | 'lines' | 'split' | 'add'>>()
+is<
+  Same<keyof typeof store & string, 'name' | 'get' | 'load' | 'items' | 'lines' | 'split' | 'add' | '__rayTerminate__'>
+>()
 // @ts-expect-error [ACT-16] called directly
 store.name()
 // @ts-expect-error a field
