@@ -62,7 +62,22 @@ test('[TASK-04] the error of a task is the user’s own, with its fields and whe
   const { left, message, stack } = error as QuotaError
   expect(left).toBe(7)
   expect(message).toMatch(/^ray::spend\(\) \(pid=\d+\)/)
-  expect(stack).toContain('tasks.test.ts')
+  expect(stack).toMatch(/in the worker:[\s\S]*at spend .*tasks\.test\.ts[\s\S]*called from:[\s\S]*tasks\.test\.ts/)
+  expect(stack).not.toMatch(/job-runner|core-runtime|waiting\.ts|node:internal/)
+})
+
+test('[TASK-17] an error of the runtime names the call that met it, not our frames', async () => {
+  const late = ray.remote(async () => {
+    await new Promise((resolve) => setTimeout(resolve, 60_000))
+  })
+  const ref = late.remote()
+  async function mine(): Promise<void> {
+    await ray.get(ref, { timeoutS: 0.01 })
+  }
+  const { stack } = (await mine().catch((error: unknown) => error)) as Error
+  expect(stack).toMatch(/^GetTimeoutError[\s\S]*at (async )?mine .*tasks\.test\.ts/)
+  expect(stack).not.toMatch(/waiting\.ts|node:internal/)
+  ray.cancel(ref)
 })
 
 test('[TASK-05] half a CPU each: four run at a time on two CPUs', async () => {

@@ -1,8 +1,8 @@
 // `ray.get`, `ray.put`, `ray.wait`.
 
-import { makeError } from '../errors/index.ts'
+import { makeError, RayError, withCallSite } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
-import { idsOf, ObjectRef } from './object-ref.ts'
+import { idOf, idsOf, ObjectRef } from './object-ref.ts'
 import { parseOptions } from './options.ts'
 import { requireRuntime } from './state.ts'
 
@@ -39,12 +39,14 @@ export async function get(refs: ObjectRef | readonly ObjectRef[], options?: GetO
   const runtime = requireRuntime()
   const timeoutS = options === undefined ? undefined : parseOptions<GetOptions>('ray.get', options).timeoutS
   const timeoutMs = timeoutS === undefined ? null : timeoutS * 1000
-  if (refs instanceof ObjectRef) {
-    const [id] = idsOf([refs], 'get', runtime) as [number]
-    return runtime.getOne(id, timeoutMs, refs)
+  try {
+    if (refs instanceof ObjectRef) return await runtime.getOne(idOf(refs, 'get', runtime), timeoutMs, refs)
+    if (!Array.isArray(refs)) idsOf([refs], 'get', runtime)
+    return await runtime.get(idsOf(refs as readonly ObjectRef[], 'get', runtime), timeoutMs, refs)
+  } catch (error) {
+    if (error instanceof RayError) withCallSite(error)
+    throw error
   }
-  if (!Array.isArray(refs)) idsOf([refs], 'get', runtime)
-  return runtime.get(idsOf(refs as readonly ObjectRef[], 'get', runtime), timeoutMs, refs)
 }
 
 /** Stores a value and returns a reference to it. The value is copied now: later changes to it are not seen. */

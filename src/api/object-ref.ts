@@ -3,7 +3,7 @@
 //   R1. A reference is counted while it is reachable, or until `release` (`using`); `free` gives up the value itself.
 //   R2. It is not thenable: an async task may return one without its being unwrapped.
 
-import { makeError } from '../errors/index.ts'
+import { makeError, RayError, withCallSite } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { currentRuntime } from './state.ts'
@@ -29,12 +29,14 @@ export class ObjectRef<T = unknown> {
   }
 
   /** The value, as `ray.get(this)` gives it. */
-  get(options: { timeoutS?: number } = {}): Promise<T> {
-    return this.runtime.getOne(
-      this.id,
-      options.timeoutS === undefined ? null : options.timeoutS * 1000,
-      this,
-    ) as Promise<T>
+  async get(options: { timeoutS?: number } = {}): Promise<T> {
+    const timeoutMs = options.timeoutS === undefined ? null : options.timeoutS * 1000
+    try {
+      return (await this.runtime.getOne(this.id, timeoutMs, this)) as T
+    } catch (error) {
+      if (error instanceof RayError) withCallSite(error)
+      throw error
+    }
   }
 
   /** Another name for `get()`, for code that collects promises. */
@@ -72,13 +74,14 @@ export class ObjectRef<T = unknown> {
 /** Checks a user's argument; the ids of references of this session. */
 export function idsOf(refs: readonly unknown[], verb: string, runtime: CoreRuntime): ObjectId[] {
   const ids = new Array<ObjectId>(refs.length)
-  for (let i = 0; i < refs.length; i++) {
-    const ref = refs[i]
-    if (!(ref instanceof ObjectRef)) throw makeError('NOT_A_REF', { verb, got: describe(ref) })
-    if (ref.runtime !== runtime) throw makeError('FOREIGN_REF', { id: ref.hex() })
-    ids[i] = ref.id
-  }
+  for (let i = 0; i < refs.length; i++) ids[i] = idOf(refs[i], verb, runtime)
   return ids
+}
+
+export function idOf(ref: unknown, verb: string, runtime: CoreRuntime): ObjectId {
+  if (!(ref instanceof ObjectRef)) throw makeError('NOT_A_REF', { verb, got: describe(ref) })
+  if (ref.runtime !== runtime) throw makeError('FOREIGN_REF', { id: ref.hex() })
+  return ref.id
 }
 
 export function describe(value: unknown): string {

@@ -3,6 +3,7 @@
 //   E3. Every class is recognised across copies of the package: `instanceof` compares names along the chain, not identities.
 
 import { ERROR_TABLE, type ErrorCode } from './codes.ts'
+import { taskStack } from './stacks.ts'
 
 const LINEAGE = Symbol.for('ray-ts.error.lineage')
 
@@ -155,7 +156,6 @@ export function makeTaskError(cause: unknown, params: { name: string; pid: numbe
   const message = cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause)
   const error = new RayTaskError('TASK_FAILED', { ...params, message }, { cause })
   if (!(cause instanceof Error)) return error
-  const calledFrom = (error.stack ?? '').slice(`RayTaskError: ${error.message}`.length)
   const base = Object.getPrototypeOf(cause) as object
   if (base !== Error.prototype) {
     const proto = Object.create(base) as object
@@ -172,11 +172,7 @@ export function makeTaskError(cause: unknown, params: { name: string; pid: numbe
     if (!(key in error))
       (error as unknown as Record<string, unknown>)[key] = (cause as unknown as Record<string, unknown>)[key]
   }
-  const stack = `${error.name}: ${error.message}\n  in the worker:\n${indent(cause.stack ?? cause.message)}\n  called from:${calledFrom}`
+  const stack = taskStack(`${error.name}: ${error.message}`, cause)
   Object.defineProperty(error, 'stack', { value: stack, configurable: true, writable: true })
   return error
-}
-
-function indent(text: string): string {
-  return text.replace(/^/gm, '    ')
 }

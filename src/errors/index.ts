@@ -9,3 +9,4 @@ export {
   RayError,
   RayTaskError,
 } from './errors.ts'
+export { withCallSite } from './stacks.ts'
