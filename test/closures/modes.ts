@@ -1,10 +1,9 @@
 // Ways of running a TypeScript program: each makes a folder with the programs of test/fixtures/closures, transformed, and starts it.
 
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { buildSync } from 'esbuild'
 import ts from 'typescript'
 
 export type ModeName =
@@ -110,20 +109,24 @@ function writeProgram(mode: ModeName, folder: string, file: string, text: string
   fs.writeFileSync(path.join(folder, `${file}.js.map`), JSON.stringify(map))
 }
 
+/** As a command: in this process esbuild would leave a service running. */
 function bundle(folder: string): void {
-  buildSync({
-    entryPoints: [path.join(folder, 'main.ts')],
-    outfile: path.join(folder, 'bundle.js'),
-    bundle: true,
-    minify: true,
-    keepNames: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20.19',
-    sourcemap: true,
-    packages: 'external',
-    logLevel: 'error',
-  })
+  const flags = [
+    '--bundle',
+    '--minify',
+    '--keep-names',
+    '--format=esm',
+    '--platform=node',
+    '--target=node20.19',
+    '--sourcemap',
+  ]
+  const files = [path.join(folder, 'main.ts'), `--outfile=${path.join(folder, 'bundle.js')}`]
+  execFileSync(path.resolve('node_modules/.bin/esbuild'), [
+    ...files,
+    ...flags,
+    '--packages=external',
+    '--log-level=error',
+  ])
   for (const name of fs.readdirSync(folder)) if (name.endsWith('.ts')) fs.rmSync(path.join(folder, name))
 }
 
