@@ -29,7 +29,7 @@ export class DeferredActor {
         }
         const location = core.table.locationOf(core.table.look(part, core.effects))
         if (location.kind === 'error') {
-          this.#runtime.failCreation({ ...spec, args: new Uint8Array(2), argRefs: [] }, location.bytes)
+          this.#runtime.failCreation({ ...spec, args: new Uint8Array(2), argRefs: [] }, location.bytes, written.pinned)
           return
         }
         for (const ref of location.refs) refs.add(ref)

@@ -81,7 +81,8 @@ function onMessage(message: FromNode): void {
       if (message.gpuIds.length > 0) process.env.CUDA_VISIBLE_DEVICES = message.gpuIds.join(',')
       return
     case 'worker.exit':
-      exit(message.detail)
+      if (runtime?.core.isNeeded) link.send({ t: 'worker.stays' })
+      else exit(message.detail)
       return
     case 'actor.start':
       void executor?.actors.become(message.spec, message.incarnation)
@@ -123,8 +124,9 @@ function start(message: FromNode & { t: 'registered' }): void {
     exit(detail)
   }
   process.on('exit', () => {
+    runtime?.perform()
+    link.flush() // What the node has to know of what a reply carries goes before the reply.
     for (const peer of peers) peer.flush()
-    link.flush()
   })
 }
 

@@ -9,7 +9,7 @@
 //   A3. What was in flight is judged when the GCS has spoken, not when the connection breaks: only then is it known whether the
 //       actor comes back.
 
-import type { ActorId, ObjectId } from '../ids/ids.ts'
+import { type ActorId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import type { ActorInfo, WorkerAddress } from '../wire/messages.ts'
 import type { Effects, Target, Task } from './effects.ts'
 import { Queue } from './queue.ts'
@@ -43,16 +43,21 @@ export class ActorSubmitter {
     this.#warnAt = excessQueueingWarnThreshold
   }
 
-  /** Starts to follow the actor. Idempotent. */
-  subscribe(actorId: ActorId, effects: Effects): void {
+  /** Starts to follow the actor. Idempotent. `owner`: whose death means that it will never be made, if it is not yet. */
+  subscribe(actorId: ActorId, owner: WorkerTag, effects: Effects): void {
     const client = this.#client(actorId)
     if (client.isSubscribed) return
     client.isSubscribed = true
-    effects.push({ t: 'toNode', message: { t: 'actor.subscribe', actorId } })
+    effects.push({ t: 'toNode', message: { t: 'actor.subscribe', actorId, owner } })
   }
 
   info(actorId: ActorId): ActorInfo | null {
     return this.#clients.get(actorId)?.info ?? null
+  }
+
+  /** The worker on which calls of this actor are in flight, or would be. */
+  targetTag(actorId: ActorId): number | undefined {
+    return this.#clients.get(actorId)?.target?.address.tag
   }
 
   /** Calls that have no answer yet. */
@@ -65,7 +70,7 @@ export class ActorSubmitter {
   submit(task: Task, effects: Effects): ActorFailure | undefined {
     const client = this.#client(task.actorId as ActorId)
     if (client.info?.state === 'DEAD') return { task, kind: 'actorDied', info: client.info }
-    if (!client.isSubscribed) this.subscribe(client.actorId, effects)
+    if (!client.isSubscribed) this.subscribe(client.actorId, ownerOf(task.handleId), effects)
     client.queue.push(task)
     if (client.queue.length >= this.#warnAt && !client.hasWarned) {
       client.hasWarned = true

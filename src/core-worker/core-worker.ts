@@ -6,6 +6,8 @@
 // Invariants:
 //   W1. A task resolves once: its returns are fulfilled by the first reply, failure or cancel that counts.
 //   W2. What a task pins (references in its arguments) is released once, when it resolves for good.
+//   W4. What a worker answered before it died counts: its death (and its actor's) is judged when its connection has closed, because the
+//       node's word and the answers come over different connections, in any order.
 //   W3. A failure that a retry can cure costs a retry and nothing else; `-1` retries never run out.
 
 import { type ActorId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
@@ -26,6 +28,7 @@ export type CoreInput =
   | { readonly t: 'reply'; readonly task: Task; readonly states: readonly ValueState[]; readonly microseconds: number }
   | { readonly t: 'fulfil'; readonly id: ObjectId; readonly state: ValueState }
   | { readonly t: 'release'; readonly id: ObjectId }
+  | { readonly t: 'connected'; readonly tag: WorkerTag }
   | { readonly t: 'disconnected'; readonly tag: WorkerTag }
   | { readonly t: 'cancel'; readonly id: ObjectId; readonly isForced: boolean; readonly isRecursive: boolean }
 
@@ -49,6 +52,12 @@ export class CoreWorker {
   readonly #created = new Map<ActorId, PendingActor>()
   /** In the order of their times. */
   readonly #waitingForMemory: { readonly task: Task; readonly at: Ms }[] = []
+  /** Workers with an open connection from here (W4). */
+  readonly #connected = new Set<WorkerTag>()
+  /** Ends that the node told of while the connection was still open. */
+  readonly #ended = new Map<WorkerTag, ExitInfo>()
+  /** What the GCS said of actors meanwhile, in order. */
+  readonly #unheard: { readonly tag: WorkerTag; readonly info: ActorInfo }[] = []
   #effects: CoreOutput[] = []
   #sequence = 0
 
@@ -66,6 +75,11 @@ export class CoreWorker {
 
   get openTasks(): number {
     return this.#open.size
+  }
+
+  /** Others may need what this process owns, or it waits for tasks: it should not end for being idle. */
+  get isNeeded(): boolean {
+    return this.#open.size > 0 || this.table.owned.size > 0
   }
 
   /** What is to be done now, in order. */
@@ -151,6 +165,7 @@ export class CoreWorker {
   onItem(now: Ms, task: Task, index: number, state: ValueState): ObjectId | undefined {
     if (!this.streams.accepts(task.sequence, index)) {
       this.discard(state)
+      this.#ackItems(task) // A retried generator begins anew: else it would wait for the taking of what was taken long ago.
       return undefined
     }
     const id = makeObjectId(this.tag, this.sequences(1))
@@ -165,17 +180,20 @@ export class CoreWorker {
   nextItem(sequence: number): ObjectId | 'wait' | 'end' {
     const next = this.streams.next(sequence)
     const task = this.#open.get(sequence)
-    if (typeof next === 'number' && task?.target && task.extras?.backpressure) {
-      const consumed = this.streams.get(sequence)?.consumed ?? 0
-      this.#effects.push({ t: 'itemAck', target: task.target, sequence, consumed })
-    }
+    if (typeof next === 'number' && task) this.#ackItems(task)
     return next
+  }
+
+  #ackItems(task: Task): void {
+    const { target, sequence } = task
+    if (!target || !task.extras?.backpressure) return
+    this.#effects.push({ t: 'itemAck', target, sequence, consumed: this.streams.get(sequence)?.consumed ?? 0 })
   }
 
   abandonStream(sequence: number): void {
     for (const id of this.streams.abandon(sequence)) this.release(id)
     const task = this.#open.get(sequence)
-    if (task) this.#cancelTask(task, false, true)
+    if (task && this.#cancelTask(task, false, true)) this.#tasksOver(0, task)
   }
 
   cancel(now: Ms, id: ObjectId, isForced: boolean, isRecursive: boolean): boolean {
@@ -221,9 +239,19 @@ export class CoreWorker {
 
   /** `pinned`: references in the constructor's arguments. They are held until the actor is dead for good. */
   createActor(spec: ActorSpec, pinned: readonly ObjectId[]): void {
+    if (!spec.detached && !this.table.owned.has(spec.handleId)) {
+      for (const id of pinned) this.release(id) // Its last handle went while its arguments were waited for.
+      return
+    }
     this.#created.set(spec.actorId, { spec, pinned })
     this.#effects.push({ t: 'toNode', message: { t: 'actor.create', spec } })
-    this.actors.subscribe(spec.actorId, this.#effects)
+    this.actors.subscribe(spec.actorId, this.tag, this.#effects)
+  }
+
+  /** An argument of the constructor failed: the actor is dead before it was made. Others may have handles: the GCS tells all. */
+  failCreation(spec: ActorSpec, pinned: readonly ObjectId[], error: Uint8Array): void {
+    this.#created.set(spec.actorId, { spec, pinned })
+    this.#effects.push({ t: 'toNode', message: { t: 'actor.failed', spec, error } })
   }
 
   // From the world
@@ -245,12 +273,12 @@ export class CoreWorker {
         this.#onResolved(now, message)
         return
       case 'ref.routed':
-        this.#onRef(message.body)
+        this.#onRef(now, message.body)
         return
       case 'ref.undeliverable':
         return // Its owner is gone, and with it the count.
       case 'actor.state':
-        this.#onActorState(message.info)
+        this.#onActorState(now, message.info)
         return
       case 'object.recycle':
         this.#effects.push({ t: 'freeOwn', storageIds: message.storageIds })
@@ -260,10 +288,31 @@ export class CoreWorker {
     }
   }
 
+  /** The shell opens a connection to a worker; `onDisconnected` follows some day. */
+  onConnected(tag: WorkerTag): void {
+    this.#connected.add(tag)
+  }
+
   /** The connection to a worker broke. The node tells why (`worker.died`), and sees to it that this comes. */
-  onDisconnected(tag: WorkerTag): void {
+  onDisconnected(now: Ms, tag: WorkerTag): void {
+    this.#connected.delete(tag)
+    const exit = this.#ended.get(tag)
+    this.#ended.delete(tag)
+    if (exit) this.#judgeDeath(now, exit)
+    else {
+      this.#suspend(now, tag)
+      this.#effects.push({ t: 'toNode', message: { t: 'worker.unreachable', tag } })
+    }
+    const heard = this.#unheard.filter((one) => one.tag === tag)
+    if (heard.length === 0) return
+    const rest = this.#unheard.filter((one) => one.tag !== tag)
+    this.#unheard.splice(0, this.#unheard.length, ...rest)
+    for (const { info } of heard) this.#onActorState(now, info)
+  }
+
+  #suspend(now: Ms, tag: WorkerTag): void {
     this.actors.onWorkerGone(tag)
-    this.#effects.push({ t: 'toNode', message: { t: 'worker.unreachable', tag } })
+    this.#tasks.suspend(now, tag, this.#effects)
   }
 
   onTimer(now: Ms, key: string): void {
@@ -325,7 +374,9 @@ export class CoreWorker {
       case 'release':
         return this.release(event.id)
       case 'disconnected':
-        return this.onDisconnected(event.tag)
+        return this.onDisconnected(now, event.tag)
+      case 'connected':
+        return this.onConnected(event.tag)
       case 'cancel':
         this.cancel(now, event.id, event.isForced, event.isRecursive)
         return
@@ -336,8 +387,12 @@ export class CoreWorker {
 
   #onResolution(now: Ms, resolution: Resolution): void {
     const { task, error } = resolution
-    if (error) this.#fail(task, { kind: 'dependency', bytes: error })
-    else if (task.actorId !== null) this.actors.onResolved(task, this.#effects)
+    if (error) {
+      this.#fail(task, { kind: 'dependency', bytes: error })
+      if (task.actorId === null) return
+      this.actors.remove(task) // Else the calls behind it would wait for its arguments for ever.
+      this.actors.onResolved(task, this.#effects)
+    } else if (task.actorId !== null) this.actors.onResolved(task, this.#effects)
     else this.#tasks.submit(now, task, this.#effects)
   }
 
@@ -446,6 +501,12 @@ export class CoreWorker {
   }
 
   #onWorkerDied(now: Ms, exit: ExitInfo): void {
+    if (!this.#connected.has(exit.tag)) return this.#judgeDeath(now, exit)
+    this.#ended.set(exit.tag, exit) // W4
+    this.#suspend(now, exit.tag)
+  }
+
+  #judgeDeath(now: Ms, exit: ExitInfo): void {
     this.table.onWorkerDied(exit.tag, this.#effects)
     this.actors.onWorkerGone(exit.tag)
     const lost = this.#tasks.onWorkerGone(exit.tag)
@@ -496,14 +557,24 @@ export class CoreWorker {
     this.#wake(now, id)
   }
 
-  #onRef(body: (FromNode & { t: 'ref.routed' })['body']): void {
-    if (body.t === 'ref.lost') return // Copies of one node are never lost while it lives.
+  #onRef(now: Ms, body: (FromNode & { t: 'ref.routed' })['body']): void {
+    if (body.t === 'ref.lost') {
+      this.table.onLost(body.id, this.#effects)
+      this.#wake(now, body.id)
+      return
+    }
     const count = body.t === 'ref.add' ? body.count : -body.count
     this.table.onRefMessage({ id: body.id, borrower: body.borrower, count }, this.#effects)
     if (body.t === 'ref.add') this.table.escape(body.id, this.#effects)
   }
 
-  #onActorState(info: ActorInfo): void {
+  #onActorState(now: Ms, info: ActorInfo): void {
+    const tag = this.actors.targetTag(info.actorId)
+    if (tag !== undefined && this.#connected.has(tag) && info.address?.tag !== tag) {
+      this.#unheard.push({ tag, info }) // W4
+      this.#suspend(now, tag)
+      return
+    }
     for (const failure of this.actors.onState(info, this.#effects)) this.#failActorCall(failure)
     if (info.state !== 'DEAD') return
     this.actors.sweep((handleId) => this.table.knows(handleId))

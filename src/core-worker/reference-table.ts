@@ -11,6 +11,7 @@
 //       that is not zero. A negative count means that the matching `ref.add` is still on its way: the object lives.
 //   R2. Each `granted` hold of a borrowed object is given back exactly once.
 //   R3. When an owned object dies, its stored copies are freed, its publication withdrawn, what it contains released; once.
+//   R5. A hold that reaches the owner too late is answered: its borrower's reads fail instead of waiting for ever.
 //   R4. A reference that has left this process is published as soon as its value is known, so that nobody has to ask us.
 
 import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
@@ -164,7 +165,10 @@ export class ReferenceTable {
 
   onRefMessage(change: { id: ObjectId; borrower: WorkerTag; count: number }, effects: Effects): void {
     const owned = this.owned.get(change.id)
-    if (!owned) return // It died with an owner's free(); nothing is left to count.
+    if (!owned) {
+      if (change.count > 0) this.#tellLost(change.id, change.borrower, effects)
+      return
+    }
     owned.borrowers ??= new Map()
     addCount(owned.borrowers, change.borrower, change.count)
     this.#dropIfUnused(change.id, owned, effects)
@@ -213,6 +217,11 @@ export class ReferenceTable {
     borrowed.isResolving = false
     borrowed.location = location
     effects.push({ t: 'ready', id })
+  }
+
+  /** The owner had let the object go before our hold reached it (R5). */
+  onLost(id: ObjectId, effects: Effects): void {
+    if (!this.borrowed.get(id)?.location) this.onResolved(id, FREED as ObjectLocation, effects)
   }
 
   /** The value's state, asking the node for a borrowed one that is not known yet. */
@@ -267,7 +276,8 @@ export class ReferenceTable {
       effects.push({ t: 'toNode', message: { t: 'actor.outOfScope', actorId: owned.actorId } })
       return
     }
-    if (owned.isPublished) effects.push({ t: 'toNode', message: { t: 'object.unpublish', ids: [id] } })
+    // Also when it was never published: somebody may have asked for it.
+    if (owned.hasEscaped) effects.push({ t: 'toNode', message: { t: 'object.unpublish', ids: [id] } })
     this.#discard(owned.state, effects)
   }
 
@@ -277,6 +287,12 @@ export class ReferenceTable {
       effects.push({ t: 'toNode', message: { t: 'object.free', storageIds: [state.storageId] } })
     }
     if (state.kind === 'stored' || state.kind === 'inline') for (const ref of state.refs) this.release(ref, effects)
+  }
+
+  /** Whoever gave the reference away died before the owner heard of it (R5): the borrower must not wait for its value. */
+  #tellLost(id: ObjectId, borrower: WorkerTag, effects: Effects): void {
+    if (borrower === this.tag) return
+    effects.push({ t: 'toNode', message: { t: 'ref.route', to: borrower, body: { t: 'ref.lost', id } } })
   }
 
   #dropBorrowed(id: ObjectId, borrowed: BorrowedObject, effects: Effects): void {

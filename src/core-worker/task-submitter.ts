@@ -75,9 +75,11 @@ export class TaskSubmitter {
   }
 
   onGranted(now: Ms, leaseId: LeaseId, address: WorkerAddress, effects: Effects): void {
-    if (this.#leases.has(leaseId)) return
-    const pool = this.#requests.get(leaseId)
+    const known = this.#leases.get(leaseId)
+    if (known && known.address.tag === address.tag) return
+    const pool = known ? undefined : this.#requests.get(leaseId)
     if (!pool) {
+      // Nobody waits for it any more; or a repeated request was taken for a new one after its first worker had died.
       effects.push({ t: 'toNode', message: { t: 'lease.return', leaseId, dispose: false } })
       return
     }
@@ -165,6 +167,15 @@ export class TaskSubmitter {
     return lost
   }
 
+  /** Its connection broke, or it is said to be dead: nothing more is pushed there, and what is in flight is judged later. */
+  suspend(now: Ms, tag: number, effects: Effects): void {
+    for (const lease of [...this.#leases.values()]) {
+      if (lease.address.tag !== tag || lease.isClosed) continue
+      lease.isClosed = true
+      this.#pump(now, lease.pool, effects)
+    }
+  }
+
   /** After tasks of a dead worker were dealt with: S2 again. */
   afterWorkerGone(now: Ms, effects: Effects): void {
     for (const pool of this.#pools.values()) this.#pump(now, pool, effects)
@@ -174,7 +185,7 @@ export class TaskSubmitter {
     this.#isTimerSet = false
     let mustArm = false
     for (const lease of [...this.#leases.values()]) {
-      if (lease.inflight.size > 0) continue
+      if (lease.inflight.size > 0 || lease.isClosed) continue
       if (now - lease.idleSince >= IDLE_LEASE_MS) this.#return(lease, effects)
       else mustArm = true
     }
@@ -191,7 +202,8 @@ export class TaskSubmitter {
 
   check(): void {
     for (const pool of this.#pools.values()) {
-      const isServed = pool.queue.length === 0 || pool.leases.length > 0 || pool.requests.size > 0
+      const isOpen = pool.leases.some((lease) => !lease.isClosed)
+      const isServed = pool.queue.length === 0 || isOpen || pool.requests.size > 0
       invariant(isServed, `S2: ${pool.queue.length} tasks of ${pool.schedulingClass.key} wait for nothing`)
       for (const lease of pool.leases) {
         for (const task of lease.inflight) invariant(task.target === lease, `S1: task ${task.sequence}`)
@@ -241,7 +253,7 @@ export class TaskSubmitter {
     let best: Lease | undefined
     for (let i = 0; i < leases.length; i++) {
       const lease = leases[i] as Lease
-      if (lease.isStuck || isOld(now, lease) || lease.inflight.size >= WINDOW_MAX) continue
+      if (lease.isStuck || lease.isClosed || isOld(now, lease) || lease.inflight.size >= WINDOW_MAX) continue
       if (lease.inflight.size > 0 && lease.backlogMicros + cost <= enough) return lease
       if (!best || lease.backlogMicros < best.backlogMicros) best = lease
     }
@@ -285,7 +297,7 @@ export class TaskSubmitter {
 
   #yieldToOthers(pool: ClassPool, effects: Effects): void {
     if (this.#pools.size === 1 || !this.#othersWait(pool)) return
-    for (const lease of [...pool.leases]) if (lease.inflight.size === 0) this.#return(lease, effects)
+    for (const lease of [...pool.leases]) if (lease.inflight.size === 0 && !lease.isClosed) this.#return(lease, effects)
   }
 
   #arm(now: Ms, effects: Effects): void {
@@ -336,7 +348,7 @@ function fairShare(pool: ClassPool, cost: number): number {
 function wantedMore(now: Ms, pool: ClassPool): number {
   let takers = 0
   for (const lease of pool.leases) {
-    if (!lease.isStuck && !isOld(now, lease) && lease.backlogMicros <= WINDOW_MICROS) takers++
+    if (!lease.isStuck && !lease.isClosed && !isOld(now, lease) && lease.backlogMicros <= WINDOW_MICROS) takers++
   }
   const head = pool.queue.peek() as Task
   const worth = isTiny(head) ? 0 : Math.ceil(workOf(pool, costOf(head)) / SPREAD_MICROS) - takers

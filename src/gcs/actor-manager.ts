@@ -55,6 +55,9 @@ export class ActorManager {
   readonly #aliases = new Map<ActorId, ActorId>()
   /** In the order of their deaths. */
   readonly #dead: ActorId[] = []
+  /** Subscribers to actors that are not made yet (their arguments have no values), and whose they will be. */
+  readonly #early = new Map<ActorId, { readonly owner: WorkerTag; readonly subscribers: Set<WorkerTag> }>()
+  readonly #processes = new Set<WorkerTag>()
   readonly #byWorker = new Map<WorkerTag, ActorId>()
   readonly #gracefulMs: Ms
   #fx: ActorEffect[] = []
@@ -73,6 +76,11 @@ export class ActorManager {
     return effects
   }
 
+  /** A process has registered. */
+  joined(tag: WorkerTag): void {
+    this.#processes.add(tag)
+  }
+
   create(from: WorkerTag, spec: ActorSpec): void {
     if (this.#actors.has(spec.actorId) || this.#aliases.has(spec.actorId)) return
     if (spec.name !== null) {
@@ -80,7 +88,8 @@ export class ActorManager {
       const taken = this.#names.get(key)
       if (taken !== undefined && spec.getIfExists) {
         this.#aliases.set(spec.actorId, taken)
-        this.subscribe(from, spec.actorId)
+        this.subscribe(from, spec.actorId, spec.owner)
+        this.#adoptEarly(spec.actorId)
         return
       }
       if (taken !== undefined) {
@@ -90,28 +99,37 @@ export class ActorManager {
           actorId: spec.actorId,
           error: { code: 'ACTOR_NAME_TAKEN', params },
         })
+        this.#addDead(spec, [], { reason: `the name '${spec.name}' was taken`, exit: null, creationError: null })
         return
       }
       this.#names.set(key, spec.actorId)
     }
-    const actor: Actor = {
-      spec,
-      state: 'PENDING_CREATION',
-      incarnation: 0,
-      restarts: 0,
-      leaseId: null,
-      worker: null,
-      death: null,
-      subscribers: new Map([[from, new Set([spec.actorId])]]),
-      ending: null,
-    }
+    const actor = newActor(spec)
+    actor.subscribers.set(from, new Set([spec.actorId]))
     this.#actors.set(spec.actorId, actor)
+    this.#adoptEarly(spec.actorId)
     this.#place(actor)
   }
 
-  subscribe(from: WorkerTag, actorId: ActorId): void {
+  /** An argument of its constructor failed: it is dead before it was made. */
+  createFailed(from: WorkerTag, spec: ActorSpec, error: Uint8Array): void {
+    if (this.#actors.has(spec.actorId)) return
+    const death = { reason: 'an argument of its constructor failed', exit: null, creationError: error }
+    this.#addDead(spec, [from], death)
+  }
+
+  subscribe(from: WorkerTag, actorId: ActorId, owner: WorkerTag): void {
     const actor = this.#resolve(actorId)
-    if (!actor) return // It is still on its way: a creator's messages come in order, others hear of it from handles.
+    if (!actor) {
+      if (!this.#processes.has(owner)) {
+        this.#send(from, { t: 'actor.state', info: neverMade(actorId) })
+        return
+      }
+      const early = this.#early.get(actorId) ?? { owner, subscribers: new Set() }
+      this.#early.set(actorId, early)
+      early.subscribers.add(from)
+      return
+    }
     const ids = actor.subscribers.get(from)
     if (ids) ids.add(actorId)
     else actor.subscribers.set(from, new Set([actorId]))
@@ -223,7 +241,37 @@ export class ActorManager {
     this.#die(actor, { reason, exit: null, creationError: null, isInfeasible })
   }
 
+  /** It is known now: whoever asked before is told. */
+  #adoptEarly(actorId: ActorId): void {
+    const early = this.#early.get(actorId)
+    this.#early.delete(actorId)
+    for (const from of early?.subscribers ?? []) this.subscribe(from, actorId, early?.owner ?? 0)
+  }
+
+  /** `to`: who is to hear of it, beside those who asked before. */
+  #addDead(spec: ActorSpec, to: readonly WorkerTag[], death: NonNullable<ActorInfo['death']>): void {
+    const actor = newActor(spec)
+    const early = this.#early.get(spec.actorId)
+    this.#early.delete(spec.actorId)
+    for (const tag of [...to, ...(early?.subscribers ?? [])]) actor.subscribers.set(tag, new Set([spec.actorId]))
+    this.#actors.set(spec.actorId, actor)
+    this.#die(actor, death)
+  }
+
+  /** Nobody will make what the dead one had promised. */
+  #earlyGone(tag: WorkerTag): void {
+    for (const [actorId, early] of this.#early) {
+      early.subscribers.delete(tag)
+      if (early.owner === tag) {
+        for (const to of early.subscribers) this.#send(to, { t: 'actor.state', info: neverMade(actorId) })
+      }
+      if (early.owner === tag || early.subscribers.size === 0) this.#early.delete(actorId)
+    }
+  }
+
   #workerGone(exit: ExitInfo): void {
+    this.#processes.delete(exit.tag)
+    this.#earlyGone(exit.tag)
     const actorId = this.#byWorker.get(exit.tag)
     this.#byWorker.delete(exit.tag)
     for (const actor of this.#actors.values()) {
@@ -283,6 +331,51 @@ export class ActorManager {
 
   #raylet(message: GcsToRaylet): void {
     this.#fx.push({ t: 'toRaylet', message })
+  }
+}
+
+function newActor(spec: ActorSpec): Actor {
+  return {
+    spec,
+    state: 'PENDING_CREATION',
+    incarnation: 0,
+    restarts: 0,
+    leaseId: null,
+    worker: null,
+    death: null,
+    subscribers: new Map(),
+    ending: null,
+  }
+}
+
+const NO_OPTIONS: ActorInfo['options'] = {
+  maxConcurrency: 1,
+  concurrencyGroups: {},
+  allowOutOfOrder: false,
+  maxTaskRetries: 0,
+  maxPendingCalls: -1,
+  isAsync: false,
+  threads: 0,
+  methods: {},
+}
+
+/** What is told of an actor whose owner died before it made it. */
+function neverMade(actorId: ActorId): ActorInfo {
+  return {
+    actorId,
+    state: 'DEAD',
+    address: null,
+    incarnation: 0,
+    className: 'actor',
+    name: null,
+    namespace: '',
+    handleId: 0,
+    detached: false,
+    options: NO_OPTIONS,
+    definition: '',
+    jobId: '',
+    death: { reason: 'its owner died before it was made', exit: null, creationError: null },
+    numRestarts: 0,
   }
 }
 

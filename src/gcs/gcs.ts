@@ -28,7 +28,8 @@ export class Gcs {
 
   /** A fresh tag for a process that registers (G1). */
   nextTag(): WorkerTag {
-    return ++this.#tags
+    this.actors.joined(++this.#tags)
+    return this.#tags
   }
 
   nextJob(): JobId {
@@ -67,8 +68,10 @@ export class Gcs {
         return reply(from, { t: 'kv.keyList', requestId: message.requestId, keys: this.#kv.keys(message.prefix) })
       case 'actor.create':
         return this.actors.create(from, message.spec)
+      case 'actor.failed':
+        return this.actors.createFailed(from, message.spec, message.error)
       case 'actor.subscribe':
-        return this.actors.subscribe(from, message.actorId)
+        return this.actors.subscribe(from, message.actorId, message.owner)
       case 'actor.unsubscribe':
         return this.actors.unsubscribe(from, message.actorId)
       case 'actor.find': {

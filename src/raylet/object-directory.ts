@@ -28,8 +28,23 @@ export class ObjectDirectory {
     return [...waiting].map((to) => ({ to, message: { t: 'object.resolved', id, location, error: null } }))
   }
 
+  /** Questions that waiting processes have asked. */
+  get waitingCount(): number {
+    return this.#waiting.size
+  }
+
+  /** Nobody refers to them any more: whoever asked does not care. */
   unpublish(ids: readonly ObjectId[]): void {
-    for (const id of ids) this.#published.delete(id)
+    for (const id of ids) {
+      this.#published.delete(id)
+      this.#waiting.delete(id)
+    }
+  }
+
+  /** `tag` was told that there will be no value. */
+  giveUp(id: ObjectId, tag: WorkerTag): void {
+    const waiting = this.#waiting.get(id)
+    if (waiting?.delete(tag) && waiting.size === 0) this.#waiting.delete(id)
   }
 
   resolve(from: WorkerTag, id: ObjectId, isOwnerAlive: boolean): Answer[] {

@@ -3,6 +3,7 @@
 // Invariants:
 //   N1. A worker is idle, leased, or on its way out; never two of these.
 //   N2. Everyone hears of every process that ends (`worker.died`), after the last message that came from it.
+//   N4. No hold is counted for a borrower after its end was told.
 //   N3. A dead owner's requests and leases end; the workers it had leased are killed, since nobody waits for what they do.
 
 import type { NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
@@ -104,6 +105,7 @@ export class Raylet {
       leases: this.leases.leases.size,
       waiting: this.leases.waiting,
       published: this.directory.size,
+      asked: this.directory.waitingCount,
     }
   }
 
@@ -147,6 +149,9 @@ export class Raylet {
         if (worker) worker.endReason = { reason: message.isFailure ? 'crashed' : 'intended', detail: message.detail }
         return
       }
+      case 'worker.stays':
+        if (this.pool.stays(this.#now, from)) this.#grantAll()
+        return
       case 'object.publish':
         return this.#answer(this.directory.publish(message.id, message.location))
       case 'object.unpublish':
@@ -155,10 +160,15 @@ export class Raylet {
         return this.#answer(this.directory.resolve(from, message.id, this.#clients.has(ownerOf(message.id))))
       case 'object.free':
         return this.#local({ t: 'freeStored', storageIds: message.storageIds, from })
-      case 'ref.route':
-        if (this.#clients.has(message.to)) this.#send(message.to, { t: 'ref.routed', from, body: message.body })
-        else this.#send(from, { t: 'ref.undeliverable', to: message.to, body: message.body })
+      case 'ref.route': {
+        const { body } = message
+        // N4: its owner has been told of this borrower's end; a hold that comes later would never be given back.
+        if (body.t === 'ref.lost') this.directory.giveUp(body.id, message.to)
+        if (body.t === 'ref.add' && !this.#clients.has(body.borrower)) return
+        if (this.#clients.has(message.to)) this.#send(message.to, { t: 'ref.routed', from, body })
+        else this.#send(from, { t: 'ref.undeliverable', to: message.to, body })
         return
+      }
       default:
         return // The GCS's and the store's.
     }

@@ -43,6 +43,7 @@ export interface StartOrder {
   readonly heapMiB: number
 }
 
+const IDLE = 'idle'
 export const DEFAULT_ENV_KEY = '{}|0'
 
 export function envKeyOf(runtimeEnv: RuntimeEnv, heapMiB: number | undefined): string {
@@ -122,6 +123,15 @@ export class WorkerPool {
     worker.idleSince = now
   }
 
+  /** One that was told to end for being idle goes on, as others need what it owns. */
+  stays(now: Ms, tag: WorkerTag): boolean {
+    const worker = this.workers.get(tag)
+    if (worker?.state !== 'exiting' || worker.endReason?.detail !== IDLE) return false
+    worker.endReason = null
+    this.release(now, worker)
+    return true
+  }
+
   remove(tag: WorkerTag): PooledWorker | undefined {
     const worker = this.workers.get(tag)
     this.workers.delete(tag)
@@ -143,7 +153,7 @@ export class WorkerPool {
       if (excess <= 0) break
       excess--
       worker.state = 'exiting'
-      worker.endReason ??= { reason: 'intended', detail: 'idle' }
+      worker.endReason ??= { reason: 'intended', detail: IDLE }
       ended.push(worker)
     }
     return ended

@@ -44,6 +44,7 @@ export class ActorExecutor {
   /** How threads are started; set by the worker's entry. */
   threadHost: ThreadHost | null = null
   #actor: ActorState | null = null
+  #isBecoming = false
 
   constructor(parts: {
     runtime: CoreRuntime
@@ -57,11 +58,17 @@ export class ActorExecutor {
     this.#exit = parts.exit
   }
 
+  /** It is one, or its constructor runs. */
+  get isActor(): boolean {
+    return this.#actor !== null || this.#isBecoming
+  }
+
   get spec(): ActorSpec | null {
     return this.#actor?.spec ?? null
   }
 
   async become(spec: ActorSpec, incarnation: number): Promise<void> {
+    this.#isBecoming = true
     const { link } = this.#runtime
     const context: TaskContext = {
       taskId: spec.handleId,

@@ -297,9 +297,8 @@ export class CoreRuntime {
   }
 
   /** The actor cannot be made: an argument of its constructor failed. */
-  failCreation(spec: ActorSpec, error: Uint8Array): void {
-    const death = { reason: 'an argument of its constructor failed', exit: null, creationError: error }
-    this.core.onMessage(now(), { t: 'actor.state', info: { ...deadInfo(spec), death } })
+  failCreation(spec: ActorSpec, error: Uint8Array, pinned: readonly ObjectId[]): void {
+    this.core.failCreation(spec, pinned, error)
     this.perform()
   }
 
@@ -424,6 +423,13 @@ export class CoreRuntime {
 
   // Effects
 
+  /** What the node has to know of what a frame carries (holds granted, copies made) leaves before the frame. */
+  flushTo(peer: { flush(): void }): void {
+    this.perform()
+    this.link.flush()
+    peer.flush()
+  }
+
   /** Performs what the machine wants done, until it wants nothing more (C1). */
   perform(): void {
     if (this.#isPerforming) return
@@ -499,12 +505,13 @@ export class CoreRuntime {
         },
         onClose: (closed) => {
           if (this.#peers.get(closed.tag) === closed) this.#peers.delete(closed.tag)
-          this.core.onDisconnected(closed.tag)
+          this.core.onDisconnected(now(), closed.tag)
           this.perform()
         },
       })
       peer.unref() // Waits hold the link; a program with nothing to wait for may end.
       this.#peers.set(address.tag, peer)
+      this.core.onConnected(address.tag)
     }
     return peer
   }
@@ -562,11 +569,11 @@ export class CoreRuntime {
   #onReply(peer: TaskPeer, sequence: number, buffer: Buffer, start: number): void {
     const task = this.core.task(sequence)
     const isCurrent = task?.target?.address.tag === peer.tag
-    if (!task || !isCurrent) return
-    this.#cancelAcked.delete(sequence)
     const status = buffer[start + 5] as number
-    const microseconds = readU32(buffer, start + 6)
     const reader = new ValueReader(buffer, start + 10)
+    if (!task || !isCurrent) return this.#dropReply(reader, status, peer.tag)
+    this.#cancelAcked.delete(sequence)
+    const microseconds = readU32(buffer, start + 6)
     if (status === STATUS.ok) {
       const count = reader.u16()
       if (count === 1 && task.numReturns === 1) {
@@ -586,6 +593,7 @@ export class CoreRuntime {
       return
     }
     if (status === STATUS.bounced) {
+      this.#borrowed(reader, peer.tag)
       this.core.onBounced(now(), task)
       return
     }
@@ -606,10 +614,11 @@ export class CoreRuntime {
 
   #onItem(peer: TaskPeer, sequence: number, buffer: Buffer, start: number): void {
     const task = this.core.task(sequence)
-    if (!task || task.target?.address.tag !== peer.tag) return
     const reader = new ValueReader(buffer, start + 9)
     reader.next()
-    this.core.onItem(now(), task, readU32(buffer, start + 5), this.#received(reader))
+    const state = this.#received(reader)
+    if (!task || task.target?.address.tag !== peer.tag) this.core.discard(state)
+    else this.core.onItem(now(), task, readU32(buffer, start + 5), state)
   }
 
   /** A value that came in a frame, in a form that may be kept. Its references were granted to us by the sender. */
@@ -626,6 +635,16 @@ export class CoreRuntime {
     const bytes = Buffer.allocUnsafeSlow(reader.end - reader.start)
     reader.buffer.copy(bytes, 0, reader.start, reader.end)
     return { kind: 'inline', bytes, refs }
+  }
+
+  /** Nobody waits for it any more: what was granted with it is given back. */
+  #dropReply(reader: ValueReader, status: number, borrower: WorkerTag): void {
+    if (status === STATUS.error) reader.prefixed()
+    for (let count = status === STATUS.ok ? reader.u16() : 0; count > 0; count--) {
+      reader.next()
+      this.core.discard(this.#received(reader))
+    }
+    this.#borrowed(reader, borrower)
   }
 
   #borrowed(reader: ValueReader, borrower: WorkerTag): void {

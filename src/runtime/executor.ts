@@ -165,7 +165,7 @@ export class Executor {
       this.#runner.replyStatus(job, STATUS.cancelled)
       return
     }
-    if (loaded.averageMicros < 0 || loaded.averageMicros > SLOW_MICROS) job.peer.flush()
+    if (loaded.averageMicros < 0 || loaded.averageMicros > SLOW_MICROS) this.#runtime.flushTo(job.peer)
     this.#running = job
     const began = performance.now()
     this.#runningSince = began
@@ -215,7 +215,7 @@ export class Executor {
   }
 
   #onBlocked(): void {
-    if (this.#running === null && this.actors.spec === null) return
+    if (this.#running === null && !this.actors.isActor) return
     if (this.#blocked++ > 0) return
     if (this.#queue.length > 0) this.#bounceQueue()
     this.#runtime.link.send({ t: 'worker.blocked' })

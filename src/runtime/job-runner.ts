@@ -182,8 +182,7 @@ export class JobRunner {
     const start = beginItem(out, job.sequence, index)
     this.#writeValue(job.peer, value, serialized)
     endFrame(out, start)
-    job.peer.flush()
-    this.#runtime.perform()
+    this.#runtime.flushTo(job.peer)
   }
 
   async #awaitConsumer(job: Job, sent: number): Promise<void> {

@@ -160,7 +160,10 @@ export class NodeServer {
     }
     switch (message.t) {
       case 'object.created':
-        return this.#store.created(message.storageId, message.owner, message.size, message.spilled)
+        this.#store.created(message.storageId, message.owner, message.size, message.spilled)
+        // Its owner died before the word of it came: nobody would free it.
+        if (!this.#clients.has(message.owner)) this.#store.free([message.storageId], -1)
+        return
       case 'object.locate':
         this.#send(client.tag, {
           t: 'object.located',

@@ -185,7 +185,7 @@ export type RefMessage =
   /** `borrower` holds `id` `count` times more. Sent by whoever gave it away, before its own hold ends. */
   | { readonly t: 'ref.add'; readonly id: ObjectId; readonly borrower: WorkerTag; readonly count: number }
   | { readonly t: 'ref.remove'; readonly id: ObjectId; readonly borrower: WorkerTag; readonly count: number }
-  /** The owner, or whoever notices first, finds that a stored copy is gone. */
+  /** From the owner: it no longer had the object when the borrower's hold came (its giver has died). */
   | { readonly t: 'ref.lost'; readonly id: ObjectId }
 
 export interface WireError {
@@ -222,6 +222,8 @@ export type ToNode =
   | { readonly t: 'worker.unblocked' }
   /** From a worker that is about to end by itself. `isFailure`: not by intention; what it ran has crashed. */
   | { readonly t: 'worker.exiting'; readonly detail: string; readonly isFailure: boolean }
+  /** From a worker that was told to end for being idle, although others need what it owns: it goes on. */
+  | { readonly t: 'worker.stays' }
   /** The connection to the worker closed although nobody said that it ended. If it lives on, it is of no use. */
   | { readonly t: 'worker.unreachable'; readonly tag: WorkerTag }
   // Objects
@@ -256,8 +258,10 @@ export type ToNode =
   | { readonly t: 'kv.delete'; readonly key: string }
   | { readonly t: 'kv.keys'; readonly requestId: number; readonly prefix: string }
   | { readonly t: 'actor.create'; readonly spec: ActorSpec }
-  /** Answered by `actor.state`, then by every change. */
-  | { readonly t: 'actor.subscribe'; readonly actorId: ActorId }
+  /** From its owner: it will not be made, because an argument of its constructor has failed with `error`. */
+  | { readonly t: 'actor.failed'; readonly spec: ActorSpec; readonly error: Uint8Array }
+  /** Answered by `actor.state` (when it is made, or its `owner` dead), then by every change. */
+  | { readonly t: 'actor.subscribe'; readonly actorId: ActorId; readonly owner: WorkerTag }
   | { readonly t: 'actor.unsubscribe'; readonly actorId: ActorId }
   | { readonly t: 'actor.find'; readonly requestId: number; readonly name: string; readonly namespace: string }
   | {

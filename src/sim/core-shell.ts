@@ -1,0 +1,487 @@
+// A core worker process as the machines see it: drives the production `CoreWorker` as `runtime/core-runtime.ts` does, over simulated
+// connections, with the real codec, frames and values.
+//
+//   C1. Every turn ends with `perform`: no effect waits for the next turn.
+//   C2. Whatever a frame or message carries was encoded and decoded; no object is shared between processes.
+
+import { CoreWorker } from '../core-worker/core-worker.ts'
+import type { CoreOutput, Failure, Target, Task } from '../core-worker/effects.ts'
+import type { ValueState } from '../core-worker/reference-table.ts'
+import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { InvariantError } from '../kernel/invariant.ts'
+import type { Ms } from '../kernel/machine.ts'
+import { decodeSmall, deserialize, encodeSmall, isSmall, type SerializedValue, serialize } from '../values/index.ts'
+import { ByteWriter, readU32 } from '../wire/byte-writer.ts'
+import { packData } from '../wire/codec.ts'
+import { FrameReader } from '../wire/frame-reader.ts'
+import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, ToNode, WorkerAddress } from '../wire/messages.ts'
+import {
+  FRAME,
+  STATUS,
+  TASK_FRAME_BYTES_MAX,
+  ValueReader,
+  writeCancel,
+  writeDefine,
+  writeHello,
+  writeItemAck,
+  writePush,
+} from '../wire/task-frames.ts'
+import type { Cluster } from './cluster.ts'
+import { type FailureInfo, GetFailure, HostOf, type SimRef } from './handles.ts'
+import type { ControlLink } from './link.ts'
+import type { Socket } from './network.ts'
+import type { SimProcess } from './processes.ts'
+
+/** Larger values go to the store; small, so that a simulation moves few bytes. */
+export const INLINE_BYTES_MAX = 600
+const CANCEL_GRACE_MS: Ms = 300
+
+interface Peer {
+  readonly tag: WorkerTag
+  readonly socket: Socket
+  readonly out: ByteWriter
+  readonly defined: Map<string, number>
+  isClosed: boolean
+}
+
+export class CoreShell {
+  readonly core: CoreWorker
+  readonly os: SimProcess
+  readonly cluster: Cluster
+  readonly link: ControlLink
+  readonly host: HostOf
+  /** References and handles that the program of this process holds. */
+  readonly refs = new Set<SimRef>()
+  isClosed = false
+  onBlocked: (() => void) | null = null
+  onUnblocked: (() => void) | null = null
+  readonly #peers = new Map<WorkerTag, Peer>()
+  readonly #waiters = new Map<ObjectId, Set<(id: ObjectId) => void>>()
+  readonly #streamWaiters = new Map<number, Set<() => void>>()
+  readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
+  readonly #cancelAcked = new Set<number>()
+  readonly refused = new Set<string>()
+  /** Programs go on after the machine's effects, as promises do. */
+  readonly #microtasks: (() => void)[] = []
+  #isPerforming = false
+
+  constructor(cluster: Cluster, os: SimProcess, tag: WorkerTag, link: ControlLink) {
+    this.cluster = cluster
+    this.os = os
+    this.link = link
+    this.core = new CoreWorker(tag, encodePrimitive)
+    this.host = new HostOf(this)
+    cluster.bugs.core?.(this.core, this)
+  }
+
+  get tag(): WorkerTag {
+    return this.core.tag
+  }
+
+  get now(): Ms {
+    return this.cluster.world.now
+  }
+
+  // Values
+
+  serialize(value: unknown): SerializedValue {
+    return serialize(value, this.host)
+  }
+
+  deserialize(bytes: Uint8Array): unknown {
+    return deserialize(bytes, this.host)
+  }
+
+  put(value: unknown): ObjectId {
+    const id = makeObjectId(this.tag, this.core.sequences(1))
+    this.core.table.create(id)
+    const serialized = this.serialize(value)
+    const state = this.write(serialized, id, this.tag)
+    for (const ref of serialized.refs) this.core.table.hold(ref)
+    this.core.fulfil(this.now, id, state)
+    return id
+  }
+
+  write(
+    serialized: SerializedValue,
+    storageId: ObjectId,
+    owner: WorkerTag,
+  ): ObjectLocation & { kind: 'inline' | 'stored' } {
+    const { byteLength: size, refs } = serialized
+    const bytes = Buffer.alloc(size)
+    serialized.writeTo(bytes, 0)
+    if (size <= INLINE_BYTES_MAX) return { kind: 'inline', bytes, refs }
+    this.cluster.store.write(storageId, bytes)
+    this.link.send({ t: 'object.created', storageId, owner, size, spilled: null })
+    return { kind: 'stored', storageId, size, refs }
+  }
+
+  /** The value, `undefined` while it is pending, or throws `GetFailure`. */
+  read(id: ObjectId): { readonly value: unknown } | undefined {
+    const state = this.core.table.look(id, this.core.effects)
+    switch (state.kind) {
+      case 'pending':
+        return undefined
+      case 'primitive':
+        return { value: state.value }
+      case 'error':
+        throw new GetFailure(this.failureOf(id, state.bytes))
+      case 'inline':
+        return { value: this.deserialize(state.bytes) }
+      case 'stored':
+        return { value: this.readStored(state.storageId, id) }
+    }
+  }
+
+  readStored(storageId: ObjectId, id: ObjectId): unknown {
+    const bytes = this.cluster.store.open(storageId)
+    if (!bytes) throw new GetFailure({ kind: 'lost', origin: id, of: null })
+    return this.deserialize(Buffer.from(bytes))
+  }
+
+  failureOf(id: ObjectId, bytes: Uint8Array): FailureInfo {
+    if (bytes.byteLength === 0) return { kind: 'freed', origin: id, of: null }
+    return this.deserialize(bytes) as FailureInfo
+  }
+
+  encodeFailure(failure: FailureInfo): Buffer {
+    const serialized = this.serialize(failure)
+    const bytes = Buffer.alloc(serialized.byteLength)
+    serialized.writeTo(bytes, 0)
+    return bytes
+  }
+
+  // Waiting
+
+  isReady(id: ObjectId): boolean {
+    return this.core.table.look(id, this.core.effects).kind !== 'pending'
+  }
+
+  /** Calls back once, when `count` of the ids are ready, or when the time is over. */
+  whenReady(
+    ids: readonly ObjectId[],
+    count: number,
+    timeoutMs: Ms | null,
+    callback: (isTimedOut: boolean) => void,
+  ): void {
+    const missing = new Set(ids.filter((id) => !this.isReady(id)))
+    let open = missing.size - (new Set(ids).size - Math.min(count, new Set(ids).size))
+    if (open <= 0) {
+      callback(false)
+      return
+    }
+    let isOver = false
+    const finish = (isTimedOut: boolean): void => {
+      if (isOver) return
+      isOver = true
+      for (const id of missing) this.#waiters.get(id)?.delete(onReady)
+      this.onUnblocked?.()
+      this.#microtasks.push(() => callback(isTimedOut))
+    }
+    const onReady = (): void => {
+      if (--open === 0) finish(false)
+    }
+    this.onBlocked?.()
+    for (const id of missing) {
+      const waiters = this.#waiters.get(id) ?? new Set()
+      this.#waiters.set(id, waiters)
+      waiters.add(onReady)
+    }
+    if (timeoutMs !== null) this.os.after(timeoutMs, () => finish(true))
+  }
+
+  nextItem(sequence: number, callback: (id: ObjectId | undefined) => void): void {
+    const next = this.core.nextItem(sequence)
+    if (next === 'end') return callback(undefined)
+    if (next !== 'wait') return callback(next)
+    this.onBlocked?.()
+    const waiters = this.#streamWaiters.get(sequence) ?? new Set()
+    this.#streamWaiters.set(sequence, waiters)
+    waiters.add(() => {
+      this.onUnblocked?.()
+      this.#microtasks.push(() => this.nextItem(sequence, callback))
+    })
+  }
+
+  whenActor(actorId: string, until: (info: ActorInfo) => boolean, callback: () => void): void {
+    const info = this.core.actors.info(actorId)
+    if (info && until(info)) return callback()
+    const watchers = this.#actorWaiters.get(actorId) ?? new Set()
+    this.#actorWaiters.set(actorId, watchers)
+    const watcher = (changed: ActorInfo): void => {
+      if (!until(changed)) return
+      watchers.delete(watcher)
+      callback()
+    }
+    watchers.add(watcher)
+  }
+
+  // From the node
+
+  onMessage(message: FromNode): void {
+    switch (message.t) {
+      case 'actor.createRefused': {
+        this.refused.add(message.actorId)
+        const spec = this.core.onActorRefused(message.actorId)
+        const death = { reason: message.error.code, exit: null, creationError: null }
+        if (spec) this.core.onMessage(this.now, { t: 'actor.state', info: { ...deadInfo(spec), death } })
+        return
+      }
+      default:
+        this.core.onMessage(this.now, message)
+    }
+  }
+
+  failCreation(spec: ActorSpec, error: Uint8Array, pinned: readonly ObjectId[]): void {
+    this.core.failCreation(spec, pinned, error)
+  }
+
+  /** The node is gone. */
+  onNodeGone(): void {
+    if (this.isClosed) return
+    this.core.onNodeDied('its connection broke')
+    this.perform()
+    for (const id of [...this.#waiters.keys()]) {
+      const bytes = this.encodeFailure({ kind: 'nodeDied', origin: id, of: null })
+      if (this.core.table.isOwned(id)) this.core.failObject(this.now, id, bytes)
+      else this.core.failBorrowed(this.now, id, bytes)
+    }
+    this.perform()
+  }
+
+  // Effects
+
+  turnEnd(): void {
+    this.settle()
+    for (const peer of this.#peers.values()) this.#flush(peer)
+    this.link.flush()
+    this.cluster.judge.onTurn(this)
+  }
+
+  /** Performs until nothing is wanted and every program waits. */
+  settle(): void {
+    this.perform()
+    for (let task = this.#microtasks.shift(); task; task = this.#microtasks.shift()) {
+      task()
+      this.perform()
+    }
+  }
+
+  perform(): void {
+    if (this.#isPerforming) return
+    this.#isPerforming = true
+    try {
+      for (let effects = this.core.drain(); effects.length > 0; effects = this.core.drain()) {
+        for (const effect of effects) this.#performOne(effect)
+      }
+    } finally {
+      this.#isPerforming = false
+    }
+    this.core.check()
+  }
+
+  #performOne(effect: CoreOutput): void {
+    switch (effect.t) {
+      case 'ready': {
+        const waiters = this.#waiters.get(effect.id)
+        this.#waiters.delete(effect.id)
+        for (const onReady of waiters ?? []) onReady(effect.id)
+        return
+      }
+      case 'push':
+        return this.#push(effect.target, effect.task)
+      case 'toNode':
+        return this.#toNode(effect.message)
+      case 'timer':
+        return this.os.after(Math.max(0, effect.at - this.now), () => {
+          if (!this.isClosed) this.core.onTimer(this.now, effect.key)
+        })
+      case 'connect':
+        this.#peer(effect.address)
+        return
+      case 'disconnect':
+        this.#peers.get(effect.tag)?.socket.close()
+        return
+      case 'freeOwn':
+        return this.cluster.store.freeOwn(this.tag, effect.storageIds)
+      case 'itemAck':
+        return writeItemAck(this.#peer(effect.target.address).out, effect.sequence, effect.consumed)
+      case 'cancelOnWorker':
+        return this.#cancelOnWorker(effect.target, effect.sequence, effect.isRecursive)
+      case 'streamChanged': {
+        const waiters = this.#streamWaiters.get(effect.sequence)
+        this.#streamWaiters.delete(effect.sequence)
+        for (const resolve of waiters ?? []) resolve()
+        return
+      }
+      case 'actorChanged':
+        for (const watcher of [...(this.#actorWaiters.get(effect.info.actorId) ?? [])]) watcher(effect.info)
+        return
+      case 'fail':
+        return this.#fail(effect.ids, effect.failure)
+      case 'warn':
+        return
+    }
+  }
+
+  #toNode(message: ToNode): void {
+    this.cluster.judge.onToNode(message)
+    this.link.send(message)
+  }
+
+  #peer(address: WorkerAddress): Peer {
+    const known = this.#peers.get(address.tag)
+    if (known) return known
+    const socket = this.cluster.dial(this.os, address.socket)
+    const peer: Peer = { tag: address.tag, socket, out: new ByteWriter(), defined: new Map(), isClosed: false }
+    const reader = new FrameReader((buffer, start) => this.#onFrame(peer, buffer, start), TASK_FRAME_BYTES_MAX)
+    socket.listen({
+      onData: (chunk) => reader.push(chunk),
+      onClose: () => {
+        peer.isClosed = true
+        if (this.#peers.get(peer.tag) === peer) this.#peers.delete(peer.tag)
+        this.core.onDisconnected(this.now, peer.tag)
+      },
+    })
+    writeHello(peer.out, this.tag, 1)
+    this.#peers.set(address.tag, peer)
+    this.core.onConnected(address.tag)
+    return peer
+  }
+
+  #flush(peer: Peer): void {
+    if (peer.out.pending > 0 && !peer.isClosed) peer.socket.write(peer.out.take())
+  }
+
+  #push(target: Target, task: Task): void {
+    const peer = this.#peer(target.address)
+    const known = `${task.fn.key} ${JSON.stringify(task.extras)}`
+    let index = peer.defined.get(known)
+    if (index === undefined) {
+      index = peer.defined.size
+      peer.defined.set(known, index)
+      writeDefine(peer.out, index, task.actorId !== null, task.fn.key, task.extras ? packData(task.extras) : null)
+    }
+    if (!task.args) throw new InvariantError(`D1: the task ${task.sequence} is pushed without arguments`)
+    const extras = task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt }) : null
+    writePush(peer.out, task.sequence, index, task.numReturns, task.args, task.nestedRefs, extras)
+    this.cluster.judge.onPush(this, target, task)
+  }
+
+  #cancelOnWorker(target: Target, sequence: number, isRecursive: boolean): void {
+    writeCancel(this.#peer(target.address).out, sequence, isRecursive)
+    const { leaseId } = target
+    if (leaseId === null) return
+    this.os.after(CANCEL_GRACE_MS, () => {
+      const task = this.core.task(sequence)
+      if (!task || task.target !== target || this.#cancelAcked.delete(sequence)) return
+      this.link.send({ t: 'lease.kill', leaseId, reason: 'cancelled', detail: 'it computed' })
+    })
+  }
+
+  #fail(ids: readonly ObjectId[], failure: Failure): void {
+    const kind = failure.kind === 'actorDied' && this.refused.has(failure.actorId) ? 'createRefused' : failure.kind
+    for (const id of ids) {
+      const creation = failure.kind === 'actorDied' ? failure.info?.death?.creationError : null
+      const bytes =
+        creation ?? (failure.kind === 'dependency' ? failure.bytes : this.encodeFailure({ kind, origin: id, of: null }))
+      const isBorrowed = failure.kind === 'ownerDied' || (failure.kind === 'nodeDied' && ownerOf(id) !== this.tag)
+      if (isBorrowed) this.core.failBorrowed(this.now, id, bytes)
+      else this.core.failObject(this.now, id, bytes)
+    }
+  }
+
+  // Frames from workers
+
+  #onFrame(peer: Peer, buffer: Buffer, start: number): void {
+    const sequence = readU32(buffer, start + 1)
+    this.cluster.world.log(
+      `${this.os.name} frame ${buffer[start]} of ${sequence} from ${peer.tag}, status ${buffer[start + 5]}`,
+    )
+    switch (buffer[start]) {
+      case FRAME.reply:
+        return this.#onReply(peer, sequence, buffer, start)
+      case FRAME.item: {
+        const task = this.core.task(sequence)
+        const reader = new ValueReader(buffer, start + 9)
+        reader.next()
+        const state = this.#received(reader)
+        if (!task || task.target?.address.tag !== peer.tag) return this.core.discard(state)
+        this.core.onItem(this.now, task, readU32(buffer, start + 5), state)
+        return
+      }
+      case FRAME.cancelAck:
+        this.#cancelAcked.add(sequence)
+        return
+    }
+  }
+
+  #onReply(peer: Peer, sequence: number, buffer: Buffer, start: number): void {
+    const task = this.core.task(sequence)
+    const status = buffer[start + 5] as number
+    const reader = new ValueReader(buffer, start + 10)
+    if (!task || task.target?.address.tag !== peer.tag) return this.#dropReply(reader, status, peer.tag)
+    this.#cancelAcked.delete(sequence)
+    const microseconds = readU32(buffer, start + 6)
+    if (status === STATUS.bounced) {
+      this.#borrowed(reader, peer.tag)
+      return this.core.onBounced(this.now, task)
+    }
+    if (status === STATUS.ok) {
+      const states: ValueState[] = []
+      for (let count = reader.u16(); count > 0; count--) {
+        reader.next()
+        states.push(this.#received(reader))
+      }
+      this.#borrowed(reader, peer.tag)
+      const [only] = states
+      if (states.length === 1 && task.numReturns === 1 && only)
+        this.core.completeOne(this.now, task, only, microseconds)
+      else this.core.complete(this.now, task, states, microseconds)
+      return
+    }
+    const bytes = status === STATUS.error ? Buffer.from(reader.prefixed()) : null
+    this.#borrowed(reader, peer.tag)
+    if (bytes) this.core.completeWithError(this.now, task, bytes, task.retryOn?.(bytes) ?? false, microseconds)
+    else this.core.onCancelled(this.now, task)
+  }
+
+  #received(reader: ValueReader): ValueState {
+    const { refs } = reader
+    for (const ref of refs) {
+      this.core.table.hold(ref)
+      this.core.table.granted(ref, 1, this.core.effects)
+    }
+    if (reader.isStored) return { kind: 'stored', storageId: reader.storageId, size: reader.size, refs }
+    const bytes = Buffer.from(reader.buffer.subarray(reader.start, reader.end))
+    if (reader.isError) return { kind: 'error', bytes }
+    if (isSmall(bytes)) return { kind: 'primitive', value: decodeSmall(bytes, 0) }
+    return { kind: 'inline', bytes, refs }
+  }
+
+  /** Nobody waits for it any more: what was granted with it is given back. */
+  #dropReply(reader: ValueReader, status: number, borrower: WorkerTag): void {
+    if (status === STATUS.error) reader.prefixed()
+    for (let count = status === STATUS.ok ? reader.u16() : 0; count > 0; count--) {
+      reader.next()
+      this.core.discard(this.#received(reader))
+    }
+    this.#borrowed(reader, borrower)
+  }
+
+  #borrowed(reader: ValueReader, borrower: WorkerTag): void {
+    for (const id of reader.ids()) this.core.table.grant(id, borrower, this.core.effects)
+  }
+}
+
+const scratch = Buffer.alloc(512)
+
+function encodePrimitive(value: unknown): Uint8Array {
+  return Buffer.from(scratch.subarray(0, encodeSmall(value, scratch, 0)))
+}
+
+function deadInfo(spec: ActorSpec): ActorInfo {
+  const { actorId, className, name, namespace, handleId, detached, options, definition, jobId } = spec
+  const life = { state: 'DEAD' as const, address: null, incarnation: 0, numRestarts: 0, death: null }
+  return { actorId, className, name, namespace, handleId, detached, options, definition, jobId, ...life }
+}

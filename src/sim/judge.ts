@@ -1,0 +1,374 @@
+// What must hold in a simulated world, told by somebody who sees everything.
+//
+// Safety, at once:
+//   J1. A value that is got is the one that its task returns; a failure is one that something in this world explains.
+//   J2. A task begins at most once more than it may be retried; a call of an actor starts in the order of submission.
+//   J3. A task arrives at a worker that its owner has leased. An actor has at most one live incarnation.
+//   J4. An object lives while a living process holds a reference to it; its stored copy too.
+// Liveness, at the end (`checkEnd`): nothing waits, and when all references are dropped all tables are empty.
+
+import type { Target, Task } from '../core-worker/effects.ts'
+import { type ActorId, makeObjectId, type ObjectId, ownerOf, type TaskId, type WorkerTag } from '../ids/ids.ts'
+import { InvariantError, invariant } from '../kernel/invariant.ts'
+import type { ActorSpec, ToNode } from '../wire/messages.ts'
+import { STREAMING } from '../wire/task-frames.ts'
+import type { Cluster } from './cluster.ts'
+import type { CoreShell } from './core-shell.ts'
+import type { FailureInfo } from './handles.ts'
+import { numberOf, type Script } from './programs.ts'
+import type { CallOptions } from './submit.ts'
+
+interface TaskRecord {
+  readonly id: TaskId
+  readonly order: number
+  readonly script: Script
+  readonly options: CallOptions
+  readonly actorId: ActorId | null
+  readonly parent: ObjectId
+  begun: number
+  /** Workers that died while it was in flight on them. */
+  deaths: number
+  isCancelled: boolean
+  hasFailedItem: boolean
+}
+
+interface ActorRecord {
+  readonly spec: ActorSpec
+  readonly script: Script
+  /** Incarnations whose process ended without anybody's wish. */
+  deaths: number
+  isEnded: boolean
+}
+
+interface Life {
+  readonly actorId: ActorId
+  readonly incarnation: number
+  /** The latest first-time call that began, by caller. */
+  readonly last: Map<string, number>
+}
+
+export class Judge {
+  readonly #cluster: Cluster
+  readonly #tasks = new Map<TaskId, TaskRecord>()
+  readonly #scripts = new Map<number, Script>()
+  readonly #actors = new Map<ActorId, ActorRecord>()
+  readonly #expected = new Map<ObjectId, number>()
+  readonly #taskOf = new Map<ObjectId, TaskRecord>()
+  readonly #freed = new Set<ObjectId>()
+  readonly #lives = new Map<WorkerTag, Life>()
+  /** What dead processes held or had given away: their word of it may be lost with them, and the object with it. */
+  readonly #tainted = new Set<ObjectId>()
+  #order = 0
+  readonly counts: Record<string, number> = {}
+
+  constructor(cluster: Cluster) {
+    this.#cluster = cluster
+  }
+
+  #count(what: string): void {
+    this.counts[what] = (this.counts[what] ?? 0) + 1
+  }
+
+  expect(id: ObjectId, n: number): void {
+    this.#expected.set(id, n)
+  }
+
+  expectItem(id: ObjectId, n: number, task: TaskId): void {
+    this.#expected.set(id, n)
+    const record = this.#tasks.get(task)
+    if (record) this.#taskOf.set(id, record)
+  }
+
+  onSubmit(shell: CoreShell, task: Task, script: Script, options: CallOptions): void {
+    const id = makeObjectId(shell.tag, task.sequence)
+    const record: TaskRecord = {
+      id,
+      order: ++this.#order,
+      script,
+      options,
+      actorId: task.actorId,
+      parent: task.parent,
+      begun: 0,
+      deaths: 0,
+      isCancelled: false,
+      hasFailedItem: false,
+    }
+    this.#tasks.set(id, record)
+    this.#scripts.set(script.n, script)
+    this.#count(task.actorId === null ? 'tasks' : 'calls')
+    this.#cluster.world.log(`${shell.os.name} submits ${id} script ${script.n} retries ${options.retries}`)
+    if (task.numReturns === STREAMING) return
+    for (let i = 0; i < task.numReturns; i++) {
+      this.#expected.set(id + i, numberOf(script.n, i))
+      this.#taskOf.set(id + i, record)
+    }
+  }
+
+  onCreate(shell: CoreShell, spec: ActorSpec, script: Script): void {
+    this.#scripts.set(script.n, script)
+    this.#actors.set(spec.actorId, { spec, script, deaths: 0, isEnded: false })
+    this.#count('actors')
+    this.#cluster.world.log(`${shell.os.name} creates actor ${spec.actorId} handle ${spec.handleId}`)
+  }
+
+  onCancel(id: ObjectId): void {
+    const record = this.#taskOf.get(id) ?? this.#tasks.get(id)
+    if (record) record.isCancelled = true
+    this.#count('cancels')
+  }
+
+  onFree(id: ObjectId): void {
+    this.#freed.add(id)
+  }
+
+  /** It may die from now on: killed, out of scope, ended by itself. */
+  onActorEnded(actorId: ActorId): void {
+    const record = this.#actors.get(actorId)
+    if (record) record.isEnded = true
+  }
+
+  onPush(shell: CoreShell, target: Target, task: Task): void {
+    this.#count('pushes')
+    if (this.#cluster.isAlive(target.address.tag)) return
+    const record = this.#tasks.get(makeObjectId(shell.tag, task.sequence))
+    if (record) record.deaths++
+  }
+
+  /** J3 */
+  onArrival(worker: CoreShell, owner: WorkerTag, sequence: number, isMethod: boolean): void {
+    if (isMethod || !this.#cluster.isAlive(owner)) return
+    const lease = this.#cluster.raylet.leases.leaseOf(worker.tag)
+    const whose = lease ? `is leased to ${lease.owner}` : 'is not leased'
+    invariant(lease?.owner === owner, `J3: task ${sequence} of ${owner} arrives at ${worker.tag}, which ${whose}`)
+  }
+
+  /** J2 */
+  onBegin(worker: CoreShell, id: TaskId, actor: { readonly spec: ActorSpec } | null): void {
+    const record = this.#tasks.get(id)
+    if (!record) throw new InvariantError(`J2: ${id} begins, but nobody submitted it`)
+    this.#cluster.world.log(`${worker.os.name} begins ${id}`)
+    record.begun++
+    const { retries } = record.options
+    invariant(
+      retries < 0 || record.begun <= retries + 1,
+      `J2: ${id} with ${retries} retries begins ${record.begun} times`,
+    )
+    if (!actor || record.begun > 1 || actor.spec.options.maxConcurrency > 1) return
+    const life = this.#lives.get(worker.tag)
+    if (!life) return
+    const queue = `${ownerOf(id)} ${record.actorId}` // Handles made by getIfExists have queues of their own.
+    const last = life.last.get(queue) ?? 0
+    invariant(record.order > last, `J2: call ${id} overtakes another of ${queue}`)
+    life.last.set(queue, record.order)
+  }
+
+  /** J3 */
+  onIncarnation(worker: CoreShell, actorId: ActorId, incarnation: number): void {
+    for (const [tag, life] of this.#lives) {
+      if (life.actorId !== actorId || !this.#cluster.isAlive(tag)) continue
+      throw new InvariantError(`J3: incarnation ${incarnation} of ${actorId} starts while ${life.incarnation} lives`)
+    }
+    this.#lives.set(worker.tag, { actorId, incarnation, last: new Map() })
+    this.#count('incarnations')
+  }
+
+  actorOn(tag: WorkerTag): Life | undefined {
+    return this.#lives.get(tag)
+  }
+
+  /** A process has ended; whatever was in flight on it met a death. */
+  onProcessEnd(tag: WorkerTag): void {
+    for (const shell of this.#cluster.shells.values()) {
+      if (!shell.os.isAlive) continue
+      for (const record of this.#tasks.values()) {
+        if (ownerOf(record.id) !== shell.tag) continue
+        if (shell.core.task(record.id % 2 ** 32)?.target?.address.tag === tag) record.deaths++
+      }
+    }
+    const dead = this.#cluster.shells.get(tag)
+    for (const id of dead?.core.table.borrowed.keys() ?? []) this.#tainted.add(id)
+    const life = this.#lives.get(tag)
+    const actor = life && this.#actors.get(life.actorId)
+    if (actor) actor.deaths++
+  }
+
+  onValue(shell: CoreShell, id: ObjectId, value: unknown): void {
+    this.#count('values')
+    const expected = this.#expected.get(id)
+    if (expected === undefined) return
+    const got = typeof value === 'number' ? value : (value as { n?: unknown } | undefined)?.n
+    invariant(got === expected, `J1: ${shell.tag} got ${String(got)} from ${id}, not ${expected}`)
+  }
+
+  onFailure(shell: CoreShell, id: ObjectId, failure: FailureInfo): void {
+    this.#count(failure.kind)
+    this.#cluster.world.log(`${shell.os.name} get ${id} fails: ${failure.kind} of ${failure.origin || failure.of}`)
+    const isExplained = this.#explains(id, failure)
+    invariant(
+      isExplained,
+      `J1: ${shell.tag} got ${failure.kind} (of ${failure.origin || failure.of}) from ${id} without a reason`,
+    )
+    const record = this.#taskOf.get(id)
+    if (record) record.hasFailedItem = true
+  }
+
+  #explains(id: ObjectId, failure: FailureInfo): boolean {
+    const { origin, kind } = failure
+    const record = this.#taskOf.get(origin) ?? this.#taskOf.get(id)
+    const { faults } = this.#cluster
+    switch (kind) {
+      case 'thrown':
+        return this.#scripts.get(failure.of ?? -1)?.ops.some((op) => op.t === 'throw') === true
+      case 'cancelled':
+        return record?.isCancelled === true
+      case 'workerCrashed':
+      case 'actorUnavailable':
+        return record !== undefined && record.options.retries >= 0 && record.deaths > record.options.retries
+      case 'refused':
+        return this.#cluster.hadStartFailures || record === undefined || !fitsTotal(record.options, faults.total)
+      case 'actorDied':
+        return this.#mayBeDead(record?.actorId ?? null)
+      case 'createRefused':
+        return true
+      case 'ownerDied':
+        return !this.#cluster.isAlive(ownerOf(origin))
+      case 'lost':
+      case 'freed':
+        return (
+          this.#freed.has(origin) ||
+          this.#tainted.has(id) ||
+          this.#tainted.has(origin) ||
+          !this.#cluster.isAlive(ownerOf(origin)) ||
+          !this.#cluster.isAlive(ownerOf(id))
+        )
+      case 'nodeDied':
+        return !this.#cluster.node.isAlive
+      default:
+        return false
+    }
+  }
+
+  #mayBeDead(actorId: ActorId | null): boolean {
+    const actor = this.#actors.get(actorId ?? '')
+    if (!actor) return false
+    const { spec } = actor
+    if (actor.isEnded || spec.name !== null || this.#cluster.hadStartFailures) return true
+    if (!this.#cluster.isAlive(spec.owner)) return true
+    if (actor.script.ops.some((op) => op.t === 'throw')) return true
+    if (!fitsTotal({ resources: spec.placementResources } as CallOptions, this.#cluster.faults.total)) return true
+    return spec.maxRestarts >= 0 && actor.deaths > spec.maxRestarts
+  }
+
+  onLostArgument(worker: CoreShell, owner: WorkerTag, storageId: ObjectId): void {
+    const isExcused =
+      !this.#cluster.isAlive(owner) ||
+      !this.#cluster.isAlive(ownerOf(storageId)) ||
+      this.#freed.size > 0 ||
+      this.#tainted.size > 0
+    invariant(isExcused, `J4: an argument in ${storageId} is gone when ${worker.tag} needs it`)
+  }
+
+  onStreamEnd(task: TaskId, taken: number): void {
+    const record = this.#tasks.get(task)
+    if (!record || record.isCancelled || record.hasFailedItem) return
+    invariant(
+      taken === record.script.items,
+      `J1: the stream ${task} ends after ${taken} of ${record.script.items} items`,
+    )
+  }
+
+  onToNode(message: ToNode): void {
+    if (message.t === 'actor.outOfScope') this.onActorEnded(message.actorId)
+  }
+
+  onNodeMessage(message: ToNode): void {
+    if (message.t === 'actor.kill' && message.noRestart) this.onActorEnded(message.actorId)
+    if (message.t === 'actor.exited') this.onActorEnded(message.actorId)
+  }
+
+  /** J4, after a turn of `owner`. */
+  onTurn(owner: CoreShell): void {
+    const { owned } = owner.core.table
+    for (const holder of this.#cluster.shells.values()) {
+      if (!holder.os.isAlive) continue
+      for (const ref of holder.refs) {
+        if (ownerOf(ref.id) !== owner.tag || this.#tainted.has(ref.id)) continue
+        const object = owned.get(ref.id)
+        invariant(object !== undefined, `J4: ${ref.id} is dropped by its owner while ${holder.tag} holds it`)
+        if (object.state.kind !== 'stored') continue
+        const { storageId } = object.state
+        invariant(this.#cluster.store.open(storageId) !== undefined, `J4: the copy ${storageId} of ${ref.id} is gone`)
+      }
+    }
+  }
+
+  /** No task is open any more. */
+  get isQuiet(): boolean {
+    for (const shell of this.#cluster.shells.values()) if (shell.os.isAlive && shell.core.openTasks > 0) return false
+    return true
+  }
+
+  /** For people: who still holds what. */
+  left(): string {
+    const alive = [...this.#cluster.shells.values()].filter((shell) => shell.os.isAlive)
+    return alive.map((shell) => `${shell.os.name}=${shell.tag}: ${leftIn(shell)}`).join(' | ')
+  }
+
+  /** For people: what is still open, and where. */
+  openTasks(): string {
+    const lines: string[] = []
+    for (const shell of this.#cluster.shells.values()) {
+      if (!shell.os.isAlive) continue
+      for (const record of this.#tasks.values()) {
+        if (ownerOf(record.id) !== shell.tag) continue
+        const task = shell.core.task(record.id % 2 ** 32)
+        if (!task) continue
+        const ops = record.script.ops.map((op) => op.t).join(' ')
+        const where = `on ${task.target?.address.tag ?? 'none'}, args ${task.args !== null}, actor ${record.actorId}`
+        lines.push(`${shell.os.name}: ${record.id} (${ops}) ${where}, begun ${record.begun}`)
+      }
+    }
+    return `${lines.join('; ')}; raylet ${JSON.stringify(this.#cluster.raylet.stats())}`
+  }
+
+  /** When everything has ended and all references are dropped: what is left over? */
+  checkEnd(): void {
+    const { raylet, store, gcs, shells, workers } = this.#cluster
+    for (const shell of shells.values()) {
+      if (!shell.os.isAlive) continue
+      const left = Object.entries(shell.core.stats()).filter(([name, count]) => count > 0 && name !== 'actors')
+      if (left.length === 0) continue
+      invariant(
+        left.length === 0,
+        `leak: ${shell.os.name} keeps ${JSON.stringify(left)} ${this.left()} ${this.openTasks()}`,
+      )
+    }
+    const { workers: _, starting, ...rest } = raylet.stats()
+    const left = Object.entries(rest).filter(([, count]) => count > 0)
+    invariant(
+      left.length === 0,
+      `leak: the raylet keeps ${JSON.stringify(left)}: ${[...raylet.leases.leases.keys()].slice(0, 5)}`,
+    )
+    invariant(store.size === 0 && store.booked === 0, `leak: stored copies ${store.ids()}, ${store.booked} booked`)
+    const alive = gcs.actors.list(null).filter((actor) => actor.state !== 'DEAD')
+    invariant(alive.length === 0, `leak: actor ${alive[0]?.actorId} is ${alive[0]?.state}`)
+    for (const worker of workers.values()) {
+      if (worker.os.isAlive && worker.executor)
+        invariant(worker.executor.isIdle, `leak: ${worker.os.name} still runs something`)
+    }
+  }
+}
+
+function leftIn(shell: CoreShell): string {
+  const { owned, borrowed } = shell.core.table
+  const first = [...owned].slice(0, 3).map(([id, object]) => {
+    const borrowers = JSON.stringify([...(object.borrowers ?? [])])
+    return `owned ${id} holds ${object.holds} borrowers ${borrowers} actor ${object.actorId}`
+  })
+  const second = [...borrowed].slice(0, 3).map(([id, object]) => `borrowed ${id} ${object.holds}/${object.granted}`)
+  return [...first, ...second].join('; ')
+}
+
+function fitsTotal(options: CallOptions, total: Readonly<Record<string, number>>): boolean {
+  return Object.entries(options.resources ?? {}).every(([name, units]) => units <= (total[name] ?? 0))
+}

@@ -1,0 +1,31 @@
+// Fails when some order of messages, deaths and computing makes the machines lose, double, mix up or leak something; the message names
+// the seed: `npm run sim -- --seed N` prints what happened.
+
+import { describe, expect, test } from 'vitest'
+import { runSeed } from './scenario.ts'
+import seeds from './seeds.json' with { type: 'json' }
+
+const FIXED_SEEDS = 60
+
+function failures(of: readonly number[]): string[] {
+  const found: string[] = []
+  for (const seed of of) {
+    const { failure } = runSeed(seed)
+    if (failure) found.push(`seed ${seed}: ${failure.message}`)
+  }
+  return found
+}
+
+describe('the simulated node', () => {
+  test('[ARCH-09] [ARCH-21] [TASK-09] [ACT-07] [FT-01] holds its invariants and comes to rest, whatever fails', () => {
+    expect(failures(Array.from({ length: FIXED_SEEDS }, (_, seed) => seed))).toEqual([])
+  })
+
+  test('seeds that once failed', () => {
+    expect(failures(seeds)).toEqual([])
+  })
+
+  test('the same seed gives the same world', () => {
+    for (const seed of [1, 30, 56]) expect(runSeed(seed).hash).toBe(runSeed(seed).hash)
+  })
+})

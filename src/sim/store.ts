@@ -1,0 +1,71 @@
+// Shared memory of the simulated node, and its book of stored copies: as `runtime/shm/` keeps them, without files.
+//
+//   B1. A copy that its owner needs is there; what was freed, or belonged to a dead owner, goes.
+
+import { type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+
+export class SimStore {
+  readonly #segments = new Map<ObjectId, Buffer>()
+  readonly #book = new Map<ObjectId, WorkerTag>()
+  /** Freed before the maker's word of them came. */
+  readonly #freedEarly = new Set<ObjectId>()
+
+  get size(): number {
+    return this.#segments.size
+  }
+
+  get booked(): number {
+    return this.#book.size
+  }
+
+  ids(): ObjectId[] {
+    return [...this.#segments.keys()]
+  }
+
+  // In the processes
+
+  write(storageId: ObjectId, bytes: Buffer): void {
+    this.#segments.set(storageId, bytes)
+  }
+
+  open(storageId: ObjectId): Buffer | undefined {
+    return this.#segments.get(storageId)
+  }
+
+  /** The maker does away with its own segments. */
+  freeOwn(maker: WorkerTag, storageIds: readonly ObjectId[]): void {
+    for (const id of storageIds) if (ownerOf(id) === maker) this.#segments.delete(id)
+  }
+
+  // In the node
+
+  created(storageId: ObjectId, owner: WorkerTag): void {
+    if (!this.#freedEarly.delete(storageId)) this.#book.set(storageId, owner)
+  }
+
+  /** Which makers are to be told. */
+  free(
+    storageIds: readonly ObjectId[],
+    from: WorkerTag,
+    isAlive: (maker: WorkerTag) => boolean,
+  ): Map<WorkerTag, ObjectId[]> {
+    const byMaker = new Map<WorkerTag, ObjectId[]>()
+    for (const id of storageIds) {
+      const maker = ownerOf(id)
+      if (!this.#book.delete(id) && maker !== from && isAlive(maker)) this.#freedEarly.add(id)
+      if (maker === from) continue
+      if (isAlive(maker)) byMaker.set(maker, [...(byMaker.get(maker) ?? []), id])
+      else this.#segments.delete(id)
+    }
+    return byMaker
+  }
+
+  /** What the dead one owned is to be freed; what it made and nobody owns goes. */
+  onDied(tag: WorkerTag): ObjectId[] {
+    const owned = [...this.#book].filter(([, owner]) => owner === tag).map(([id]) => id)
+    for (const id of [...this.#segments.keys()])
+      if (ownerOf(id) === tag && !this.#book.has(id)) this.#segments.delete(id)
+    for (const id of [...this.#freedEarly]) if (ownerOf(id) === tag) this.#freedEarly.delete(id)
+    return owned
+  }
+}

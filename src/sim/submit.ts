@@ -1,0 +1,272 @@
+// What `.remote(…)` does, for simulated programs: arguments are written as `api/arguments.ts` writes them, tasks and actors made as
+// `api/remote.ts` and `api/actor.ts` make them.
+
+import type { RemoteFunctionEntry, SchedulingClass, Task } from '../core-worker/effects.ts'
+import { makeObjectId, type ObjectId } from '../ids/ids.ts'
+import { encodeSmall } from '../values/index.ts'
+import { ByteWriter } from '../wire/byte-writer.ts'
+import type { ActorSpec, LeaseSpec, Resources } from '../wire/messages.ts'
+import {
+  beginInline,
+  endInline,
+  STREAMING,
+  VALUE_OVERHEAD_BYTES,
+  writeInline,
+  writeStored,
+} from '../wire/task-frames.ts'
+import type { CoreShell } from './core-shell.ts'
+import { SimRef } from './handles.ts'
+import type { Script } from './programs.ts'
+
+export interface CallOptions {
+  readonly fn?: string
+  readonly numReturns: number
+  readonly retries: number
+  readonly retriesThrown?: boolean
+  readonly resources?: Resources
+  readonly priority?: number
+  readonly onInfeasible?: 'fail' | 'wait'
+  readonly maxCalls?: number
+  readonly backpressure?: number
+  /** Top-level references besides the script: dependencies. */
+  readonly dependencies?: readonly SimRef[]
+}
+
+export interface NewActor {
+  readonly name: string | null
+  readonly getIfExists: boolean
+  readonly detached: boolean
+  readonly maxRestarts: number
+  readonly maxTaskRetries: number
+  readonly maxConcurrency: number
+  readonly resources: Resources
+  readonly placement: Resources
+  /** Top-level references: it is made when they have values. */
+  readonly dependencies: readonly SimRef[]
+}
+
+export interface Stream {
+  readonly sequence: number
+  readonly n: number
+  taken: number
+}
+
+export interface Submitted {
+  readonly refs: SimRef[]
+  readonly stream: Stream | null
+}
+
+interface Written {
+  readonly blob: Uint8Array | null
+  readonly parts: readonly (Uint8Array | ObjectId)[] | null
+  readonly pinned: readonly ObjectId[]
+  readonly nested: readonly ObjectId[]
+}
+
+export function submitTask(shell: CoreShell, script: Script, options: CallOptions, parent: ObjectId): Submitted {
+  const extras: Record<string, unknown> = { name: 'f' }
+  if (options.maxCalls) extras.maxCalls = options.maxCalls
+  if (options.backpressure) extras.backpressure = options.backpressure
+  const fn = shell.cluster.functionOf(shell, options.fn ?? 'fn:quick')
+  return submit(shell, { script, options, parent, fn, extras, actorId: null, schedulingClass: classOf(options) })
+}
+
+export function submitCall(
+  shell: CoreShell,
+  handle: SimRef,
+  script: Script,
+  options: CallOptions,
+  parent: ObjectId,
+): Submitted {
+  const fn = shell.cluster.functionOf(shell, 'run')
+  const { actorId } = handle
+  const extras: Record<string, unknown> = { name: 'A.run' }
+  if (options.backpressure) extras.backpressure = options.backpressure
+  return submit(shell, { script, options, parent, fn, extras, actorId, schedulingClass: null, handleId: handle.id })
+}
+
+interface Plan {
+  readonly script: Script
+  readonly options: CallOptions
+  readonly parent: ObjectId
+  readonly fn: RemoteFunctionEntry
+  readonly extras: Readonly<Record<string, unknown>>
+  readonly actorId: string | null
+  readonly schedulingClass: SchedulingClass | null
+  readonly handleId?: ObjectId
+}
+
+function submit(shell: CoreShell, plan: Plan): Submitted {
+  const { core } = shell
+  const { script, options } = plan
+  const written = writeArguments(shell, [script, ...(options.dependencies ?? [])])
+  if (plan.handleId !== undefined) core.table.hold(plan.handleId)
+  const { numReturns } = options
+  const task: Task = {
+    sequence: core.sequences(numReturns === STREAMING || numReturns === 0 ? 1 : numReturns),
+    fn: plan.fn,
+    numReturns,
+    args: written.blob,
+    pendingArgs: written.parts,
+    openDependencies: 0,
+    pinned: written.pinned,
+    nestedRefs: written.nested,
+    retriesLeft: options.retries,
+    attempt: 0,
+    retryOn: options.retriesThrown ? () => true : null,
+    extras: plan.extras,
+    schedulingClass: plan.schedulingClass,
+    actorId: plan.actorId,
+    handleId: plan.handleId ?? 0,
+    target: null,
+    previous: null,
+    next: null,
+    costMicros: 0,
+    cancel: 'no',
+    parent: plan.parent,
+  }
+  shell.cluster.judge.onSubmit(shell, task, script, options)
+  core.createReturns(task)
+  core.submit(shell.now, task)
+  if (numReturns === STREAMING) return { refs: [], stream: { sequence: task.sequence, n: script.n, taken: 0 } }
+  const refs: SimRef[] = []
+  for (let i = 0; i < numReturns; i++) refs.push(new SimRef(shell, makeObjectId(core.tag, task.sequence + i)))
+  return { refs, stream: null }
+}
+
+export function createActor(shell: CoreShell, script: Script, actor: NewActor): SimRef {
+  const { core } = shell
+  const actorId = shell.cluster.nextActorId()
+  const handleId = makeObjectId(core.tag, core.sequences(1))
+  core.table.create(handleId, actorId)
+  const written = writeArguments(shell, [script, ...actor.dependencies])
+  const spec: ActorSpec = {
+    actorId,
+    className: 'A',
+    definition: shell.cluster.functionOf(shell, 'fn:A').key,
+    name: actor.name,
+    namespace: 'sim',
+    detached: actor.detached,
+    getIfExists: actor.getIfExists,
+    maxRestarts: actor.maxRestarts,
+    jobId: '01000000',
+    owner: core.tag,
+    handleId,
+    placementResources: actor.placement,
+    lease: leaseSpec('A', actor.resources, 0, 'fail'),
+    options: {
+      maxConcurrency: actor.maxConcurrency,
+      concurrencyGroups: {},
+      allowOutOfOrder: false,
+      maxTaskRetries: actor.maxTaskRetries,
+      maxPendingCalls: -1,
+      isAsync: false,
+      threads: 0,
+      methods: {},
+    },
+    args: written.blob ?? new Uint8Array(2),
+    argRefs: written.nested,
+  }
+  shell.cluster.judge.onCreate(shell, spec, script)
+  if (written.blob) core.createActor(spec, written.pinned)
+  else createWhenReady(shell, spec, written)
+  return new SimRef(shell, handleId, actorId)
+}
+
+function createWhenReady(shell: CoreShell, spec: ActorSpec, written: Written): void {
+  const { core } = shell
+  const ids = (written.parts ?? []).filter((part): part is number => typeof part === 'number')
+  shell.whenReady(ids, ids.length, null, () => {
+    const writer = new ByteWriter()
+    writer.u16(written.parts?.length ?? 0)
+    const refs = new Set(written.nested)
+    for (const part of written.parts ?? []) {
+      if (typeof part !== 'number') {
+        writer.reserve(part.length)
+        writer.bytes(part)
+        continue
+      }
+      const location = core.table.locationOf(core.table.look(part, core.effects))
+      if (location.kind === 'error') {
+        shell.failCreation({ ...spec, argRefs: [] }, location.bytes, written.pinned)
+        return
+      }
+      for (const ref of location.refs) refs.add(ref)
+      writer.reserve(VALUE_OVERHEAD_BYTES)
+      if (location.kind === 'inline') writeInline(writer, location.bytes, location.refs)
+      else writeStored(writer, location.storageId, location.size, location.refs)
+    }
+    core.createActor({ ...spec, args: Buffer.from(writer.take()), argRefs: [...refs] }, written.pinned)
+  })
+}
+
+function writeArguments(shell: CoreShell, args: readonly unknown[]): Written {
+  const { core } = shell
+  const pinned: ObjectId[] = []
+  const nested: ObjectId[] = []
+  const parts: (Uint8Array | ObjectId)[] = []
+  const hasRefs = args.some((arg) => arg instanceof SimRef && arg.actorId === null)
+  for (const arg of args) {
+    if (arg instanceof SimRef && arg.actorId === null) {
+      core.table.hold(arg.id)
+      pinned.push(arg.id)
+      parts.push(arg.id)
+    } else parts.push(writeValue(shell, arg, pinned, nested))
+  }
+  if (hasRefs) return { blob: null, parts, pinned, nested }
+  const count = Buffer.alloc(2)
+  count.writeUInt16LE(args.length)
+  return { blob: Buffer.concat([count, ...(parts as Uint8Array[])]), parts: null, pinned, nested }
+}
+
+function writeValue(shell: CoreShell, value: unknown, pinned: ObjectId[], nested: ObjectId[]): Uint8Array {
+  const { core } = shell
+  const writer = new ByteWriter()
+  writer.reserve(300)
+  const at = beginInline(writer)
+  const end = encodeSmall(value, writer.buffer, writer.offset)
+  if (end >= 0) {
+    writer.offset = end
+    endInline(writer, at)
+    return Buffer.from(writer.take())
+  }
+  writer.truncate(at - 1)
+  const serialized = shell.serialize(value)
+  for (const ref of serialized.refs) {
+    core.table.hold(ref)
+    core.table.escape(ref, core.effects)
+    pinned.push(ref)
+    nested.push(ref)
+  }
+  const id = makeObjectId(core.tag, core.sequences(1))
+  const location = shell.write(serialized, id, core.tag)
+  if (location.kind === 'inline') writeInline(writer, location.bytes, serialized.refs)
+  else {
+    core.table.create(id)
+    for (const ref of serialized.refs) core.table.hold(ref)
+    core.fulfil(0, id, location)
+    pinned.push(id)
+    writeStored(writer, location.storageId, location.size, serialized.refs)
+  }
+  return Buffer.from(writer.take())
+}
+
+const classes = new Map<string, SchedulingClass>()
+
+function classOf(options: CallOptions): SchedulingClass {
+  const spec = leaseSpec(
+    'f',
+    options.resources ?? { CPU: 10_000 },
+    options.priority ?? 0,
+    options.onInfeasible ?? 'fail',
+  )
+  const key = JSON.stringify(spec)
+  const known = classes.get(key) ?? { key, spec }
+  classes.set(key, known)
+  return known
+}
+
+function leaseSpec(name: string, resources: Resources, priority: number, onInfeasible: 'fail' | 'wait'): LeaseSpec {
+  const strategy = { kind: 'DEFAULT' } as const
+  return { resources, strategy, runtimeEnv: {}, jobId: '01000000', priority, onInfeasible, name, retriable: true }
+}
