@@ -226,6 +226,15 @@ export function makeHandle(state: HandleState): object {
   return handle
 }
 
+/** Handles, like references, belong to the session that made them. */
+export function checkHandle(state: HandleState, runtime: CoreRuntime): void {
+  if (state.runtime !== runtime) throw foreignHandle(state)
+}
+
+function foreignHandle({ className, actorId }: HandleState): Error {
+  return makeError('FOREIGN_HANDLE', { name: className, actorId })
+}
+
 export function handleStateOf(handle: unknown): HandleState | undefined {
   return typeof handle === 'object' && handle !== null ? handles.get(handle) : undefined
 }
@@ -289,7 +298,7 @@ interface CallPlan {
 function call(state: HandleState, plan: CallPlan, args: readonly unknown[]): unknown {
   const { runtime, options } = state
   const { core } = runtime
-  if (runtime.isClosed) throw makeError('NOT_INITIALIZED')
+  if (runtime.isClosed) throw foreignHandle(state)
   if (options.maxPendingCalls >= 0) {
     const pending = core.actors.pending(state.actorId)
     if (pending >= options.maxPendingCalls) {

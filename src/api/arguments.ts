@@ -6,10 +6,11 @@
 
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { type CoreRuntime, INLINE_BYTES_MAX } from '../runtime/core-runtime.ts'
+import { warn } from '../runtime/warnings.ts'
 import { encodeSmall } from '../values/index.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
 import { beginInline, endInline, writeInline, writeStored } from '../wire/task-frames.ts'
-import { ObjectRef } from './object-ref.ts'
+import { idOf, ObjectRef } from './object-ref.ts'
 
 export interface WrittenArguments {
   readonly blob: Uint8Array | null
@@ -32,8 +33,7 @@ export function writeArguments(args: readonly unknown[], runtime: CoreRuntime, n
   let pinned: ObjectId[] | null = null
   let nested: ObjectId[] | null = null
   let parts: (Uint8Array | ObjectId)[] | null = null
-  const hasRefs = args.some((arg) => arg instanceof ObjectRef)
-  if (hasRefs) parts = []
+  if (hasRefs(args, runtime)) parts = []
   else {
     writer.reserve(2)
     writer.u16(args.length)
@@ -64,6 +64,17 @@ export function writeArguments(args: readonly unknown[], runtime: CoreRuntime, n
   }
   const blob = parts === null ? writer.take() : null
   return { blob, parts, pinned: pinned ?? NO_IDS, nested: nested ?? NO_IDS }
+}
+
+/** @throws before anything is written, when one is of another session. */
+function hasRefs(args: readonly unknown[], runtime: CoreRuntime): boolean {
+  let has = false
+  for (const arg of args) {
+    if (!(arg instanceof ObjectRef)) continue
+    has = true
+    idOf(arg, runtime)
+  }
+  return has
 }
 
 function writeLarge(
@@ -114,8 +125,7 @@ function warnIfRepeated(arg: unknown, size: number, name: string): void {
   largeSeen.set(arg, times)
   if (times !== LARGE_REPEATS) return
   const megabytes = (size / 1024 / 1024).toFixed(1)
-  process.emitWarning(
+  warn(
     `The same ${megabytes} MB argument was passed ${times} times to ${name}, and written each time. Put it once: const ref = ray.put(value), and pass ref.`,
-    'RayWarning',
   )
 }

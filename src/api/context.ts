@@ -6,17 +6,19 @@ import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { fromUnits } from '../scheduling/resources.ts'
 import type { Resources } from '../wire/messages.ts'
-import { requireRuntime } from './state.ts'
+import { currentAddress, requireRuntime } from './state.ts'
 
 /** What this worker was leased for; set by the worker's entry. */
 export const assignment: {
   resources: Resources
-  gpuIds: readonly number[]
+  gpus: readonly string[]
+  /** Which life of the actor this is; 0 in other workers. */
+  incarnation: number
   /** Ends the actor that runs here. */
   exitActor: (() => void) | null
   /** What the threads of the actor that runs here share. */
   shared: unknown
-} = { resources: {}, gpuIds: [], exitActor: null, shared: undefined }
+} = { resources: {}, gpus: [], incarnation: 0, exitActor: null, shared: undefined }
 
 const neverAborted = new AbortController().signal
 
@@ -67,7 +69,7 @@ export class RuntimeContext {
 
   /** The GPUs that the running task or actor was given, as strings. */
   getAcceleratorIds(): { GPU: string[] } {
-    return { GPU: assignment.gpuIds.map(String) }
+    return { GPU: [...assignment.gpus] }
   }
 
   /** Of actor names. */
@@ -75,15 +77,20 @@ export class RuntimeContext {
     return this.#runtime.identity.namespace
   }
 
+  /** Of the cluster: what another program on this machine passes to `ray.init` to join. */
+  get gcsAddress(): string {
+    return currentAddress()
+  }
+
   /** How many runs of this task, or lives of this actor, came before. */
   get attemptNumber(): number {
-    return currentTask()?.attempt ?? 0
+    const task = currentTask()
+    return task?.actorId ? assignment.incarnation : (task?.attempt ?? 0)
   }
 
   /** True in an actor that came back after its process died. */
   get wasCurrentActorReconstructed(): boolean {
-    const task = currentTask()
-    return task?.actorId != null && task.attempt > 0
+    return assignment.incarnation > 0
   }
 
   /** In a threaded actor: what `static shared(…)` of its class returned, the same memory in every thread. Else undefined. */
@@ -97,14 +104,26 @@ export class RuntimeContext {
   }
 }
 
+// The guide writes `get_node_id.remote()`: these are no remote functions, and say so.
+for (const name of Object.getOwnPropertyNames(RuntimeContext.prototype)) {
+  const method = Object.getOwnPropertyDescriptor(RuntimeContext.prototype, name)?.value as unknown
+  if (typeof method !== 'function' || name === 'constructor') continue
+  Object.defineProperty(method, 'remote', {
+    value: () => {
+      const message = `${name} is no remote function`
+      throw makeError('INVALID_ARGUMENT', { message, hint: `Call ray.getRuntimeContext().${name}().` })
+    },
+  })
+}
+
 /** Where this code runs, what it was given, and the signal that says that it is to stop. */
 export function getRuntimeContext(): RuntimeContext {
   return new RuntimeContext(requireRuntime())
 }
 
-/** The GPUs that the running task or actor may use. */
-export function getGpuIds(): number[] {
-  return [...assignment.gpuIds]
+/** The GPUs that the running task or actor may use: numbers, where CUDA_VISIBLE_DEVICES has numbers. */
+export function getGpuIds(): (number | string)[] {
+  return assignment.gpus.map((name) => (/^\d+$/.test(name) ? Number(name) : name))
 }
 
 /** From within an actor: ends it for good. The call that does so fails with ActorDiedError. */

@@ -2,9 +2,10 @@
 
 import { makeError } from '../errors/index.ts'
 import { fromUnits } from '../scheduling/resources.ts'
-import { type ActorHandle, handleFromInfo, handleStateOf } from './actor.ts'
+import { type ActorHandle, checkHandle, handleFromInfo, handleStateOf } from './actor.ts'
 import { ObjectRefGenerator } from './generator.ts'
-import { idsOf, type ObjectRef } from './object-ref.ts'
+import { describe, idsOf, type ObjectRef } from './object-ref.ts'
+import { parseOptions } from './options.ts'
 import { requireRuntime } from './state.ts'
 
 /**
@@ -16,9 +17,10 @@ export function cancel(
   ref: ObjectRef | ObjectRefGenerator,
   options: { force?: boolean; recursive?: boolean } = {},
 ): void {
+  const parsed = parseOptions<{ force?: boolean; recursive?: boolean }>('ray.cancel', options)
   const runtime = requireRuntime()
   const id = ref instanceof ObjectRefGenerator ? ref.id : (idsOf([ref], 'cancel', runtime)[0] as number)
-  runtime.cancel(id, options.force ?? false, options.recursive ?? true)
+  runtime.cancel(id, parsed.force ?? false, parsed.recursive ?? true)
 }
 
 /** Ends an actor's process at once. With `noRestart: false` it comes back if its maxRestarts allows. */
@@ -30,7 +32,8 @@ export function kill<T>(actor: ActorHandle<T>, options: { noRestart?: boolean } 
       hint: 'To stop a task, use ray.cancel(ref).',
     })
   }
-  const noRestart = options.noRestart ?? true
+  checkHandle(state, requireRuntime())
+  const { noRestart = true } = parseOptions<{ noRestart?: boolean }>('ray.kill', options)
   state.runtime.core.actors.suspend(state.actorId)
   state.runtime.link.send({ t: 'actor.kill', actorId: state.actorId, noRestart, detail: 'it was killed by ray.kill' })
 }
@@ -40,8 +43,16 @@ export async function getActor<T = Record<string, (...args: unknown[]) => unknow
   name: string,
   options: { namespace?: string } = {},
 ): Promise<ActorHandle<T>> {
+  const parsed = parseOptions<{ namespace?: string }>('ray.getActor', options)
+  if (typeof name !== 'string' || name === '') {
+    const message = `ray.getActor takes the name of an actor, but got ${describe(name)}`
+    throw makeError('INVALID_ARGUMENT', {
+      message,
+      hint: "Give the actor one: Class.options({ name: 'it' }).remote().",
+    })
+  }
   const runtime = requireRuntime()
-  const namespace = options.namespace ?? runtime.identity.namespace
+  const namespace = parsed.namespace ?? runtime.identity.namespace
   const { info } = await runtime.link.request<'actor.found'>((requestId) => ({
     t: 'actor.find',
     requestId,
@@ -102,11 +113,18 @@ export async function nodes(): Promise<Record<string, unknown>[]> {
     alive: node.alive,
     NodeManagerAddress: node.address,
     NodeManagerHostname: node.hostname,
-    NodeName: node.address,
+    // A node of one machine listens on sockets of its folder only.
+    NodeManagerPort: 0,
+    ObjectManagerPort: 0,
+    MetricsExportPort: 0,
+    RuntimeEnvAgentPort: 0,
+    ObjectStoreSocketName: '',
     RayletSocketName: `${node.sessionDir}/s/raylet`,
+    NodeName: node.address,
+    DeathReason: node.alive ? 0 : 1,
+    DeathReasonMessage: node.deathReason ?? '',
     Resources: fromUnits(node.total),
     Labels: node.labels,
-    DeathReasonMessage: node.deathReason ?? '',
   }))
 }
 

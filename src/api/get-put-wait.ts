@@ -2,9 +2,11 @@
 
 import { makeError, RayError, withCallSite } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
-import { idOf, idsOf, ObjectRef } from './object-ref.ts'
+import type { CoreRuntime } from '../runtime/core-runtime.ts'
+import { noteGet } from './advice.ts'
+import { describe, foreign, idOf, idsOf, ObjectRef } from './object-ref.ts'
 import { parseOptions } from './options.ts'
-import { requireRuntime } from './state.ts'
+import { currentRuntime, requireRuntime } from './state.ts'
 
 /** Options of `ray.get`. */
 export interface GetOptions {
@@ -36,11 +38,15 @@ export function get<T>(ref: ObjectRef<T>, options?: GetOptions): Promise<T>
 /** The values of a list or tuple of references, in its order. Rejects with the error of the first that failed, as soon as it is known. */
 export function get<const R extends readonly ObjectRef[]>(refs: R, options?: GetOptions): Promise<Values<R>>
 export async function get(refs: ObjectRef | readonly ObjectRef[], options?: GetOptions): Promise<unknown> {
-  const runtime = requireRuntime()
+  const runtime = runtimeFor(refs, 'get')
   const timeoutS = options === undefined ? undefined : parseOptions<GetOptions>('ray.get', options).timeoutS
   const timeoutMs = timeoutS === undefined ? null : timeoutS * 1000
   try {
-    if (refs instanceof ObjectRef) return await runtime.getOne(idOf(refs, 'get', runtime), timeoutMs, refs)
+    if (refs instanceof ObjectRef) {
+      const id = idOf(refs, runtime)
+      noteGet(id, runtime)
+      return await runtime.getOne(id, timeoutMs, refs)
+    }
     if (!Array.isArray(refs)) idsOf([refs], 'get', runtime)
     return await runtime.get(idsOf(refs as readonly ObjectRef[], 'get', runtime), timeoutMs, refs)
   } catch (error) {
@@ -67,7 +73,7 @@ export async function wait<R extends ObjectRef>(
   refs: readonly R[],
   options?: WaitOptions,
 ): Promise<[ready: R[], notReady: R[]]> {
-  const runtime = requireRuntime()
+  const runtime = runtimeFor(refs, 'wait')
   const { numReturns = 1, timeoutS = null } = parseOptions<WaitOptions>('ray.wait', options)
   if (!Array.isArray(refs)) throw makeError('NOT_A_REF', { verb: 'wait', got: `${typeof refs} (it takes a list)` })
   const ids = idsOf(refs, 'wait', runtime)
@@ -111,4 +117,14 @@ function split<T>(refs: readonly T[], at: readonly number[]): [T[], T[]] {
     } else rest.push(refs[i] as T)
   }
   return [done, rest]
+}
+
+/** What is no reference, or one of a session that is over, starts no new one (auto-init). */
+function runtimeFor(refs: unknown, verb: string): CoreRuntime {
+  const runtime = currentRuntime()
+  if (runtime) return runtime
+  const first: unknown = Array.isArray(refs) ? refs[0] : refs
+  if (first instanceof ObjectRef) throw foreign(first)
+  if (!Array.isArray(refs) || refs.length > 0) throw makeError('NOT_A_REF', { verb, got: describe(first) })
+  return requireRuntime()
 }

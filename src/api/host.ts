@@ -9,9 +9,9 @@ import { type ClosureHost, decodeCode, encodeCode, type Reduction } from '../run
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { deserialize, serializeToBytes, type ValueHost } from '../values/index.ts'
 import type { ActorWorkerOptions } from '../wire/messages.ts'
-import { handleStateOf, makeHandle, remoteClass } from './actor.ts'
+import { checkHandle, handleStateOf, makeHandle, remoteClass } from './actor.ts'
 import { type BuiltinObject, builtinName, builtinNamed, builtinObjectKind } from './builtin.ts'
-import { ObjectRef } from './object-ref.ts'
+import { idOf, ObjectRef } from './object-ref.ts'
 import type { ActorOptions, TaskOptions } from './options.ts'
 import { Definition, makeRemote, REMOTE } from './remote.ts'
 import type { AnyFunction, Constructor } from './types.ts'
@@ -33,11 +33,12 @@ interface HandleData {
 /** The value host of a runtime; `get` because the two are made in a circle. */
 export function makeValueHost(get: () => CoreRuntime): ValueHost {
   const host: ValueHost = {
-    refId: (value) => (value instanceof ObjectRef ? value.id : undefined),
+    refId: (value) => (value instanceof ObjectRef ? idOf(value, get()) : undefined),
     makeRef: (id) => makeRef(id, get()),
     actorHandle: (value) => {
       const state = handleStateOf(value)
       if (!state) return undefined
+      checkHandle(state, get())
       return {
         actorId: state.actorId,
         handleId: state.handleId,
@@ -116,11 +117,13 @@ function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => vo
 
 function reduceToData(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): Reduced | undefined {
   if (value instanceof ObjectRef) {
-    note(value.id)
-    return { k: 'ref', id: value.id }
+    const id = idOf(value, runtime)
+    note(id)
+    return { k: 'ref', id }
   }
   const handle = handleStateOf(value)
   if (handle) {
+    checkHandle(handle, runtime)
     note(handle.handleId)
     const data = { className: handle.className, options: handle.options }
     return { k: 'actor', actorId: handle.actorId, handleId: handle.handleId, data }

@@ -6,6 +6,7 @@
 import { makeError, RayError, withCallSite } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
+import { parseOptions } from './options.ts'
 import { currentRuntime } from './state.ts'
 
 /** A reference to a value that exists, or will exist, somewhere in the cluster. Made by `.remote(…)` and `ray.put(…)`. */
@@ -30,9 +31,10 @@ export class ObjectRef<T = unknown> {
 
   /** The value, as `ray.get(this)` gives it. */
   async get(options: { timeoutS?: number } = {}): Promise<T> {
-    const timeoutMs = options.timeoutS === undefined ? null : options.timeoutS * 1000
+    if (this.runtime.isClosed) throw foreign(this)
+    const { timeoutS } = parseOptions<{ timeoutS?: number }>('ray.get', options)
     try {
-      return (await this.runtime.getOne(this.id, timeoutMs, this)) as T
+      return (await this.runtime.getOne(this.id, timeoutS === undefined ? null : timeoutS * 1000, this)) as T
     } catch (error) {
       if (error instanceof RayError) withCallSite(error)
       throw error
@@ -74,14 +76,22 @@ export class ObjectRef<T = unknown> {
 /** Checks a user's argument; the ids of references of this session. */
 export function idsOf(refs: readonly unknown[], verb: string, runtime: CoreRuntime): ObjectId[] {
   const ids = new Array<ObjectId>(refs.length)
-  for (let i = 0; i < refs.length; i++) ids[i] = idOf(refs[i], verb, runtime)
+  for (let i = 0; i < refs.length; i++) {
+    const ref = refs[i]
+    if (!(ref instanceof ObjectRef)) throw makeError('NOT_A_REF', { verb, got: describe(ref) })
+    ids[i] = idOf(ref, runtime)
+  }
   return ids
 }
 
-export function idOf(ref: unknown, verb: string, runtime: CoreRuntime): ObjectId {
-  if (!(ref instanceof ObjectRef)) throw makeError('NOT_A_REF', { verb, got: describe(ref) })
-  if (ref.runtime !== runtime) throw makeError('FOREIGN_REF', { id: ref.hex() })
+/** The id of a reference of this session. */
+export function idOf(ref: ObjectRef, runtime: CoreRuntime): ObjectId {
+  if (ref.runtime !== runtime) throw foreign(ref)
   return ref.id
+}
+
+export function foreign(ref: ObjectRef): Error {
+  return makeError('FOREIGN_REF', { id: ref.hex() })
 }
 
 export function describe(value: unknown): string {

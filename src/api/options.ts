@@ -4,6 +4,7 @@
 //   O2. A value of the wrong type or range is an error that says what is right. Nothing is silently ignored.
 
 import { makeError } from '../errors/index.ts'
+import { SYSTEM_CONFIG_KEYS, type SystemConfigOptions } from '../runtime/system-config.ts'
 import type { SchedulingStrategy } from '../wire/messages.ts'
 import type { ObjectSpillingOptions } from './object-spilling.ts'
 
@@ -104,11 +105,14 @@ export interface MethodOptions {
 
 /** Options of `ray.init`. */
 export interface InitOptions {
-  /** A cluster to join: what `cluster.address` says. Default: start a node on this machine. */
+  /**
+   * A cluster to join: what `cluster.address` says, 'auto' for the one that runs on this machine, or 'local' for a fresh node.
+   * Default: RAY_ADDRESS, else the running one, else a fresh node.
+   */
   readonly address?: string
-  /** Default: the CPUs that this process may use. */
+  /** Default: the CPUs that this process, or its container, may use. */
   readonly numCpus?: number
-  /** Logical GPUs of the node. Default 0. */
+  /** Default: what CUDA_VISIBLE_DEVICES lists, else what the driver shows. */
   readonly numGpus?: number
   /** Bytes of the `memory` resource. Default: 70 % of the machine's memory. */
   readonly memory?: number
@@ -118,17 +122,33 @@ export interface InitOptions {
   readonly resources?: Readonly<Record<string, number>>
   /** Labels of the node. Default: its id. */
   readonly labels?: Readonly<Record<string, string>>
-  /** Namespace of actor names. Default: a fresh one for each program. */
+  /** Namespace of actor names. Default: RAY_NAMESPACE, else a fresh one for each program. */
   readonly namespace?: string
   /** Print what workers print. Default true. */
   readonly logToDriver?: boolean
+  /** From which level on ray-ts itself warns, on this program's stderr. Default 'info'. */
+  readonly loggingLevel?: LogLevel
+  /** How what is logged with `console` in tasks and actors looks: lines as they are, or JSON with where they come from. */
+  readonly loggingConfig?: { readonly encoding?: 'TEXT' | 'JSON'; readonly logLevel?: LogLevel }
   /** Calling init again returns the running cluster instead of throwing. Default false. */
   readonly ignoreReinitError?: boolean
   /** Where objects go when the store is full. Default: the session folder. */
   readonly objectSpilling?: ObjectSpillingOptions | string
+  /** There is no dashboard yet: these are accepted, and a warning says so. */
+  readonly includeDashboard?: boolean
+  /** Where the dashboard is to listen. */
+  readonly dashboardHost?: string
+  /** Default 8265. */
+  readonly dashboardPort?: number
   /** Internal settings, by Ray's names in camelCase. */
-  readonly systemConfig?: Partial<SystemConfig> & { readonly objectSpillingConfig?: ObjectSpillingOptions | string }
+  readonly systemConfig?: SystemConfigOptions
 }
+
+export type LogLevel = (typeof LOG_LEVELS)[number]
+export const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'critical'] as const
+
+/** As in Ray. */
+export const OBJECT_STORE_BYTES_MIN = 75 * 1024 * 1024
 
 /** Runs on one node: `soft` allows another when that one is gone. */
 export class NodeAffinitySchedulingStrategy {
@@ -137,6 +157,10 @@ export class NodeAffinitySchedulingStrategy {
   /** Whether another node will do when that one is gone. */
   readonly soft: boolean
   constructor(options: { nodeId: string; soft?: boolean }) {
+    if (typeof options?.nodeId !== 'string' || !/^[0-9a-f]{56}$/.test(options.nodeId)) {
+      const message = 'NodeAffinitySchedulingStrategy takes the id of a node, 56 hexadecimal digits, as nodeId'
+      throw makeError('INVALID_ARGUMENT', { message, hint: 'ray.nodes() lists them as NodeID.' })
+    }
     this.nodeId = options.nodeId
     this.soft = options.soft ?? false
   }
@@ -177,11 +201,17 @@ const gpus: Check = (value) => {
   if (amount(value) !== null) return amount(value)
   return (value as number) > 1 && !Number.isInteger(value) ? 'a whole number when above 1' : null
 }
+const OWN_OPTIONS: Readonly<Record<string, string>> = {
+  CPU: 'numCpus',
+  GPU: 'numGpus',
+  memory: 'memory',
+  object_store_memory: 'objectStoreMemory (of ray.init)',
+}
 const amounts: Check = (value) => {
   if (object(value) !== null) return object(value)
   for (const [name, one] of Object.entries(value as object)) {
-    if (name === 'CPU' || name === 'GPU')
-      return `an object without ${name}: use ${name === 'CPU' ? 'numCpus' : 'numGpus'}`
+    if (Object.hasOwn(OWN_OPTIONS, name)) return `an object without ${name}: use ${OWN_OPTIONS[name]}`
+    if (name === '') return 'an object whose names are not empty'
     if (amount(one) !== null) return `an object of numbers that are not negative (${name} is ${String(one)})`
   }
   return null
@@ -194,8 +224,6 @@ const limits: Check = (value) => {
 }
 const texts: Check = (value) =>
   Array.isArray(value) && value.length > 0 && value.every((one) => text(one) === null) ? null : 'a list of strings'
-const fraction: Check = (value) =>
-  typeof value === 'number' && value >= 0 && value <= 1 ? null : 'a number between 0 and 1'
 const retries: Check = (value) => {
   const isList = Array.isArray(value) && value.every((one) => typeof one === 'function')
   return typeof value === 'boolean' || isList ? null : 'true, false or a list of error classes'
@@ -209,10 +237,41 @@ const runtimeEnv: Check = (value) => {
   for (const key of Object.keys(value as object)) {
     if (key !== 'envVars' && key !== 'workingDir') return `an object of envVars and workingDir (not ${key})`
   }
-  const { envVars } = value as RuntimeEnvOptions
-  const isRight = envVars === undefined || Object.values(envVars).every((one) => typeof one === 'string')
-  return isRight ? null : 'an object whose envVars are strings'
+  const { envVars, workingDir } = value as { envVars?: unknown; workingDir?: unknown }
+  if (workingDir !== undefined && text(workingDir) !== null) return 'an object whose workingDir is a folder'
+  const isRight =
+    envVars === undefined ||
+    (object(envVars) === null && Object.values(envVars as object).every((one) => typeof one === 'string'))
+  return isRight ? null : 'an object whose envVars is an object of strings'
 }
+
+const labels: Check = (value) => {
+  if (object(value) !== null) return object(value)
+  for (const [name, one] of Object.entries(value as object)) {
+    if (name.startsWith('ray.io/')) return `an object without ${name}: labels of ray.io/ are set by ray`
+    if (!/^([\w.-]+\/)?[\w.-]{1,63}$/.test(name))
+      return `an object whose names look like region or team/region (not ${name})`
+    const isRight = typeof one === 'string' && /^([a-zA-Z0-9]([\w.-]{0,61}[a-zA-Z0-9])?)?$/.test(one)
+    if (!isRight) return `an object of strings of letters, digits, '-', '_' and '.' (${name} is ${show(one)})`
+  }
+  return null
+}
+const level = oneOf(...LOG_LEVELS)
+/** An object of these options and no others. */
+const shape =
+  (checks: Readonly<Record<string, Check>>): Check =>
+  (value) => {
+    if (object(value) !== null) return object(value)
+    for (const [name, one] of Object.entries(value as object)) {
+      if (one === undefined) continue
+      const check = checks[name]
+      if (!check) return `an object of ${Object.keys(checks).join(', ')} (not ${name})`
+      const wanted = check(one)
+      if (wanted !== null) return `an object whose ${name} is ${wanted} (it is ${show(one)})`
+    }
+    return null
+  }
+const port: Check = (value) => (count(value) === null && (value as number) < 65_536 ? null : 'a port number')
 
 const RESOURCE_CHECKS = {
   numCpus: amount,
@@ -265,13 +324,18 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     numCpus: amount,
     numGpus: number(0, true, 'a whole number that is not negative'),
     memory: amount,
-    objectStoreMemory: amount,
+    objectStoreMemory: number(OBJECT_STORE_BYTES_MIN, false, `at least ${OBJECT_STORE_BYTES_MIN} (bytes: 75 MiB)`),
     resources: amounts,
-    labels: object,
+    labels,
     namespace: text,
     logToDriver: flag,
+    loggingLevel: level,
+    loggingConfig: shape({ encoding: oneOf('TEXT', 'JSON'), logLevel: level }),
     ignoreReinitError: flag,
     objectSpilling: either(object, text),
+    includeDashboard: flag,
+    dashboardHost: text,
+    dashboardPort: port,
     systemConfig: object,
   },
   objectSpilling: {
@@ -280,18 +344,60 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     bufferSize: positive,
   },
   'ray.get': { timeoutS: amount },
+  'ray.cancel': { force: flag, recursive: flag },
+  'ray.kill': { noRestart: flag },
+  'ray.getActor': { namespace: text },
   'ray.wait': { numReturns: positive, timeoutS: either(amount, oneOf(null)), fetchLocal: flag },
 }
 
 /** Spellings of Ray and of its guide that are known to be meant, by target; '' holds for all. */
 const RENAMED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  '': { timeout: 'timeoutS', timeoutMs: 'timeoutS' },
+  '': { timeout: 'timeoutS', timeoutMs: 'timeoutS (seconds)' },
   'a task': { maxTaskRetries: 'maxRetries' },
   'an actor': { maxRetries: 'maxTaskRetries' },
   'ray.init': {
     workerMaximumStartupConcurrency: 'systemConfig: { workerMaximumStartupConcurrency }',
     objectSpillingConfig: 'objectSpilling',
+    objectSpillingDirectory: 'objectSpilling: { directoryPath }',
+    redisPassword: 'no password: there is no Redis in a cluster of one machine',
+    configureLogging: 'logToDriver',
+    localMode:
+      "no localMode, which Ray has dropped; systemConfig and a debugger's --inspect in runtimeEnv help instead",
+    tempDir: 'RAY_TMPDIR in the environment',
   },
+}
+
+/** How each option looks when it is right. */
+const EXAMPLES: Readonly<Record<string, string>> = {
+  address: 'cluster.address',
+  numCpus: '0.5',
+  numGpus: '1',
+  memory: '2 * 1024 ** 3',
+  objectStoreMemory: '2 * 1024 ** 3',
+  resources: '{ license: 1 }',
+  labels: "{ region: 'eu' }",
+  schedulingStrategy: "'SPREAD'",
+  runtimeEnv: "{ envVars: { DEBUG: '1' } }",
+  priority: '10',
+  onInfeasible: "'wait'",
+  numReturns: '2',
+  maxRetries: '3',
+  retryExceptions: '[TypeError]',
+  maxCalls: '1',
+  generatorBackpressureNumObjects: '4',
+  lifetime: "'detached'",
+  maxRestarts: '-1',
+  maxTaskRetries: '3',
+  maxConcurrency: '10',
+  maxPendingCalls: '1000',
+  concurrencyGroups: '{ io: 2 }',
+  concurrencyGroup: "'io'",
+  loggingLevel: "'warning'",
+  loggingConfig: "{ encoding: 'JSON' }",
+  objectSpilling: "{ directoryPath: '/mnt/spill' }",
+  dashboardPort: '8265',
+  systemConfig: '{ numWorkersSoftLimit: 8 }',
+  timeoutS: '10',
 }
 
 export type OptionTarget =
@@ -299,9 +405,12 @@ export type OptionTarget =
   | 'an actor'
   | 'an actor method'
   | 'ray.init'
-  | 'objectSpilling'
   | 'ray.get'
   | 'ray.wait'
+  | 'ray.cancel'
+  | 'ray.kill'
+  | 'ray.getActor'
+  | 'objectSpilling'
 
 /** Checks `raw` against the table of `target`; undefined values count as absent. */
 export function parseOptions<T extends object>(target: OptionTarget, raw: unknown): T {
@@ -324,65 +433,27 @@ function parseKnown(target: string, table: Readonly<Record<string, Check>>, raw:
     const wanted = check(value)
     if (wanted !== null) {
       const message = `option '${option}' of ${target} must be ${wanted}, but is ${show(value)}`
-      throw makeError('INVALID_ARGUMENT', { message, hint: 'Change its value.' })
+      const example = EXAMPLES[option] ?? (check === flag ? 'true' : "'a name'")
+      throw makeError('INVALID_ARGUMENT', { message, hint: `For example ${option}: ${example}.` })
     }
     out[option] = value
   }
   return out
 }
 
-/** Settings of `systemConfig` with their defaults (Ray's names and values). */
-export const SYSTEM_CONFIG = {
-  objectSpillingThreshold: 0.8,
-  minSpillingSize: 100 * 1024 * 1024,
-  maxFusedObjectCount: 2000,
-  maxIoWorkers: 4,
-  objectStoreFullDelayMs: 10,
-  localFsCapacityThreshold: 0.95,
-  localFsMonitorIntervalMs: 100,
-  idleWorkerKillingTimeThresholdMs: 1000,
-  killIdleWorkersIntervalMs: 200,
-  workerMaximumStartupConcurrency: 0,
-  numWorkersSoftLimit: -1,
-  actorGracefulShutdownTimeoutMs: 30_000,
-  actorExcessQueueingWarnThreshold: 5000,
-  memoryUsageThreshold: 0.95,
-  memoryMonitorRefreshMs: 250,
-  /** What the processes of this node may use together; -1: what the machine, or its container, has. */
-  nodeMemoryLimitBytes: -1,
+/** The keys of systemConfig must be known. system-config.ts reads their values, object-spilling.ts its objectSpillingConfig. */
+export function parseSystemConfig(raw: InitOptions['systemConfig']): SystemConfigOptions {
+  const accept: Check = () => null
+  const checks = Object.fromEntries(SYSTEM_CONFIG_KEYS.map((key) => [key, accept]))
+  return parseKnown('systemConfig', checks, { ...raw }) as SystemConfigOptions
 }
 
-export type SystemConfig = typeof SYSTEM_CONFIG
-
-const SYSTEM_CHECKS: Readonly<Partial<Record<keyof SystemConfig, Check>>> = {
-  objectSpillingThreshold: fraction,
-  localFsCapacityThreshold: fraction,
-  maxFusedObjectCount: positive,
-  maxIoWorkers: positive,
-  minSpillingSize: count,
-  objectStoreFullDelayMs: count,
-  localFsMonitorIntervalMs: count,
-}
-
-export function parseSystemConfig(
-  raw: Readonly<Record<string, unknown>> | undefined,
-  env: NodeJS.ProcessEnv,
-): SystemConfig {
-  const any = number(-1, false, 'a number')
-  const checks = Object.fromEntries(Object.keys(SYSTEM_CONFIG).map((key) => [key, any]))
-  const { objectSpillingConfig, ...rest } = raw ?? {} // object-spilling.ts reads that one.
-  void objectSpillingConfig
-  const parsed = parseKnown('systemConfig', { ...checks, ...SYSTEM_CHECKS }, rest) as Partial<SystemConfig>
-  const config = { ...SYSTEM_CONFIG, ...parsed }
-  for (const key of Object.keys(SYSTEM_CONFIG) as (keyof SystemConfig)[]) {
-    const fromEnv = env[`RAY_${key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`]
-    if (fromEnv !== undefined && Number.isFinite(Number(fromEnv))) config[key] = Number(fromEnv)
-  }
-  return config
+function toCamel(name: string): string {
+  return name.replace(/^_+/, '').replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
 }
 
 function suggest(target: string, option: string, known: readonly string[]): string {
-  const camel = option.replace(/^_+/, '').replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase())
+  const camel = toCamel(option)
   if (known.includes(camel)) return `Write ${camel}.`
   const renamed = RENAMED[target]?.[camel] ?? RENAMED['']?.[camel]
   if (renamed) return `Write ${renamed}.`

@@ -9,10 +9,12 @@ import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { encodeFunction } from '../runtime/closures/index.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { currentTask } from '../runtime/task-context.ts'
+import { warn } from '../runtime/warnings.ts'
 import { toResources } from '../scheduling/resources.ts'
 import type { LeaseSpec } from '../wire/messages.ts'
 import { STREAMING } from '../wire/task-frames.ts'
 import { type ActorClass, isClass, remoteClass } from './actor.ts'
+import { watchFunction } from './advice.ts'
 import { writeArguments } from './arguments.ts'
 import { ObjectRefGenerator } from './generator.ts'
 import { closureHost } from './host.ts'
@@ -74,6 +76,7 @@ export class Definition {
     if (this.#key === null || runtime.identity.isDriver) this.#key = this.#encode(runtime)
     entry = { key: this.#key, name: this.name, averageMicros: -1 }
     this.#entries.set(runtime, entry)
+    watchFunction(entry)
     return entry
   }
 
@@ -81,7 +84,7 @@ export class Definition {
     this.#isEncoding = true
     try {
       const { bytes, hash, warning } = encodeFunction(this.target, this.name, closureHost(runtime))
-      if (warning) process.emitWarning(warning, 'RayWarning')
+      if (warning) warn(warning)
       const key = `fn:${hash}`
       runtime.link.send({ t: 'kv.put', key, value: bytes, overwrite: false })
       return key

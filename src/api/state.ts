@@ -5,15 +5,26 @@ import type { CoreRuntime } from '../runtime/core-runtime.ts'
 
 interface Holder {
   runtime: CoreRuntime | null
+  /** Of its cluster. */
+  address: string
   /** Starts a local node when a program uses ray without init (auto-init). */
   autoInit: (() => CoreRuntime) | null
 }
 
 const KEY = Symbol.for('ray-ts.runtime.holder')
-const holder: Holder = ((globalThis as unknown as Record<symbol, Holder>)[KEY] ??= { runtime: null, autoInit: null })
+const holder: Holder = ((globalThis as unknown as Record<symbol, Holder>)[KEY] ??= {
+  runtime: null,
+  address: '',
+  autoInit: null,
+})
 
-export function setRuntime(runtime: CoreRuntime | null): void {
+export function setRuntime(runtime: CoreRuntime | null, address: string): void {
   holder.runtime = runtime
+  holder.address = address
+}
+
+export function currentAddress(): string {
+  return holder.address
 }
 
 export function setAutoInit(start: () => CoreRuntime): void {

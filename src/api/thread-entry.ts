@@ -26,7 +26,8 @@ import { setRuntime } from './state.ts'
 const data = workerData as ThreadData
 const { spec, incarnation, identity } = data
 assignment.resources = data.resources
-assignment.gpuIds = data.gpuIds
+assignment.gpus = data.gpus
+assignment.incarnation = data.incarnation
 assignment.shared = data.shared
 assignment.exitActor = () => {
   send({ t: 'exitActor' })
@@ -87,7 +88,7 @@ function start(message: FromNode & { t: 'registered' }): void {
     host: makeValueHost(() => made),
   })
   runtime = made
-  setRuntime(made)
+  setRuntime(made, data.nodeSocket)
   made.onBlocked = () => send({ t: 'blocked' })
   made.onUnblocked = () => send({ t: 'unblocked' })
   construct(made).catch((error: unknown) => {

@@ -6,16 +6,18 @@
 import net from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { errorFromWire, makeError } from '../errors/index.ts'
+import { formatTaskId } from '../ids/ids.ts'
 import { decodeFunction, nameThisProcess } from '../runtime/closures/index.ts'
-import { CoreRuntime } from '../runtime/core-runtime.ts'
+import { CoreRuntime, type Identity } from '../runtime/core-runtime.ts'
 import { Executor } from '../runtime/executor.ts'
 import { WORKER_CONFIG_VARIABLE, type WorkerConfig } from '../runtime/node-config.ts'
 import { NodeLink } from '../runtime/node-link.ts'
-import { randomHex } from '../runtime/session.ts'
 import { endWithParent } from '../runtime/shm/native.ts'
 import { SegmentStore } from '../runtime/shm/segment-store.ts'
+import { announceSpeakers, configureLogging, type LogRecordContext, type Speaker } from '../runtime/speaker.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { TaskPeer } from '../runtime/task-peer.ts'
+import { setWarningLevel } from '../runtime/warnings.ts'
 import { watchWorkerFaults } from '../runtime/worker-faults.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { assignment } from './context.ts'
@@ -32,9 +34,11 @@ process.setSourceMapsEnabled(true) // Of user code. As a flag it would read our 
 
 let runtime: CoreRuntime | null = null
 let executor: Executor | null = null
-const workerId = randomHex(28)
-nameThisProcess(workerId.slice(0, 8))
 const peers = new Set<TaskPeer>()
+const { workerId } = config
+nameThisProcess(workerId.slice(0, 8))
+/** Its job and namespace are those of its first lease. */
+let identity: { -readonly [K in keyof Identity]: Identity[K] } | null = null
 
 const link = new NodeLink({ onMessage, onClose: end })
 watchWorkerFaults(link)
@@ -76,15 +80,14 @@ function onMessage(message: FromNode): void {
       process.exit(1)
       return
     case 'worker.assigned':
-      assignment.resources = message.resources
-      assignment.gpuIds = message.gpuIds
-      if (message.gpuIds.length > 0) process.env.CUDA_VISIBLE_DEVICES = message.gpuIds.join(',')
+      assign(message)
       return
     case 'worker.exit':
       if (runtime?.core.isNeeded) link.send({ t: 'worker.stays' })
       else exit(message.detail)
       return
     case 'actor.start':
+      assignment.incarnation = message.incarnation
       void executor?.actors.become(message.spec, message.incarnation)
       return
     case 'actor.finish':
@@ -95,16 +98,29 @@ function onMessage(message: FromNode): void {
   }
 }
 
+function assign(message: FromNode & { t: 'worker.assigned' }): void {
+  const gpus = message.gpuIds.map((index) => config.gpus[index] ?? String(index))
+  assignment.resources = message.resources
+  assignment.gpus = gpus
+  if (identity) {
+    identity.jobId = message.jobId
+    if (message.namespace) identity.namespace = message.namespace
+  }
+  const own = config.runtimeEnv.envVars?.CUDA_VISIBLE_DEVICES
+  if (config.gpus.length > 0 && own === undefined) process.env.CUDA_VISIBLE_DEVICES = gpus.join(',')
+}
+
 function start(message: FromNode & { t: 'registered' }): void {
   const { tag, nodeId, jobId, namespace } = message
+  identity = { tag, workerId, nodeId, jobId, namespace, isDriver: false }
   const made: CoreRuntime = new CoreRuntime({
-    identity: { tag, workerId, nodeId, jobId, namespace, isDriver: false },
+    identity,
     link,
     store: new SegmentStore(config.store, tag),
     host: makeValueHost(() => made),
   })
   runtime = made
-  setRuntime(made)
+  setRuntime(made, config.nodeSocket)
   const load = async (key: string): Promise<(...args: unknown[]) => unknown> => {
     const { value } = await link.request<'kv.value'>((requestId) => ({ t: 'kv.get', requestId, key, wait: true }))
     if (!value) throw makeError('SYSTEM', { message: `the definition ${key} is unknown` })
@@ -115,12 +131,13 @@ function start(message: FromNode & { t: 'registered' }): void {
     entry: fileURLToPath(new URL('./thread.js', import.meta.url)),
     nodeSocket: config.nodeSocket,
     store: config.store,
-    assignment: () => ({ resources: assignment.resources, gpuIds: assignment.gpuIds }),
+    assignment: () => ({ resources: assignment.resources, gpus: assignment.gpus }),
   }
   assignment.exitActor = () => {
     const task = currentTask()
     const detail = 'it called exitActor()'
-    if (task?.actorId) link.send({ t: 'actor.exited', actorId: task.actorId, incarnation: task.attempt, detail })
+    if (task?.actorId)
+      link.send({ t: 'actor.exited', actorId: task.actorId, incarnation: assignment.incarnation, detail })
     exit(detail)
   }
   process.on('exit', () => {
@@ -141,21 +158,28 @@ function exit(detail: string): void {
   process.exit(0)
 }
 
-let announced = ''
-for (const stream of [process.stdout, process.stderr]) {
-  const write = stream.write.bind(stream) as (chunk: unknown, ...rest: unknown[]) => boolean
-  stream.write = ((chunk: unknown, ...rest: unknown[]) => {
-    const name = nameOfSpeaker()
-    if (name !== announced && name) {
-      announced = name
-      process.stdout === stream ? write(`:task_name:${name}\n`) : write(`:task_name:${name}\n`)
-    }
-    return write(chunk, ...rest)
-  }) as typeof stream.write
+setWarningLevel(config.logging.level)
+announceSpeakers(speaker)
+if (config.logging.encoding === 'JSON' || config.logging.logLevel !== undefined) {
+  configureLogging(config.logging, recordContext)
 }
 
-function nameOfSpeaker(): string {
+/** An actor speaks for itself, by its own `toString` if its class has one. */
+function speaker(): Speaker | null {
+  const actor = executor?.actors
+  if (actor?.spec) return { kind: 'actor', name: actor.label }
+  const task = currentTask()
+  return task ? { kind: 'task', name: task.name } : null
+}
+
+function recordContext(): LogRecordContext {
+  const task = currentTask()
   const actor = executor?.actors.spec
-  if (actor) return actor.className
-  return currentTask()?.name ?? announced
+  return {
+    job_id: identity?.jobId ?? '',
+    worker_id: workerId,
+    node_id: identity?.nodeId ?? '',
+    ...(task ? { task_id: formatTaskId(task.taskId, identity?.jobId), task_name: task.name } : {}),
+    ...(actor ? { actor_id: actor.actorId, actor_name: actor.name ?? '' } : {}),
+  }
 }

@@ -96,6 +96,11 @@ export class CoreWorker {
     return first
   }
 
+  /** The last sequence that was reserved. */
+  get submitted(): number {
+    return this.#sequence
+  }
+
   // Tasks
 
   /** The task's return objects exist already (`createReturns`). */

@@ -29,11 +29,21 @@ export const ERROR_TABLE = {
     'the ObjectRef {id} belongs to another ray session',
     'References live as long as the session that made them: get the value there, and put it here.',
   ),
+  FOREIGN_HANDLE: entry(
+    'InvalidArgumentError',
+    'the handle of the actor {name} ({actorId}) belongs to another ray session',
+    'Handles live as long as the session that made them: make the actor again, or find it with ray.getActor.',
+  ),
   NOT_INITIALIZED: entry('NotInitializedError', 'ray is not initialized', 'Call await ray.init() first.'),
   ALREADY_INITIALIZED: entry(
     'InvalidArgumentError',
     'ray.init() was called twice in this process',
     'Call await ray.shutdown() first, or pass ignoreReinitError: true.',
+  ),
+  NO_CLUSTER: entry(
+    'RayConnectionError',
+    'no cluster to join: {detail}',
+    'Pass what cluster.address says in the program that started it, or leave address out to start a node here.',
   ),
   NODE_START_FAILED: entry('RaySystemError', 'the node process did not start: {detail}', 'See its log: {log}'),
   PROTOCOL_MISMATCH: entry(
@@ -66,6 +76,11 @@ export const ERROR_TABLE = {
     'TaskUnschedulableError',
     '{name} can never be scheduled: it asks for {asked}, but the largest node has {largest}',
     "Ask for less, start ray with more, or pass onInfeasible: 'wait' if such a node will join.",
+  ),
+  NODE_NOT_FOUND: entry(
+    'TaskUnschedulableError',
+    '{name} can never be scheduled: it asks for the node {nodeId}, which is not in the cluster',
+    'See ray.nodes(), or pass soft: true to let it run elsewhere.',
   ),
   ACTOR_INFEASIBLE: entry(
     'ActorUnschedulableError',

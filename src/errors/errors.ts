@@ -56,6 +56,8 @@ export class InvalidArgumentError extends RayError {}
 export class NotInitializedError extends RayError {}
 /** A task threw; `cause` is what it threw. Also an `instanceof` the user's own class. */
 export class RayTaskError extends RayError {}
+/** There is no cluster where one was to be joined. (Python's ConnectionError, in Ray.) */
+export class RayConnectionError extends RayError {}
 /** `ray.cancel` ended the task whose value is read. */
 export class TaskCancelledError extends RayError {}
 /** The process that ran the task died, and it was not to be run again (`maxRetries`). */
@@ -124,6 +126,7 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   PendingCallsLimitExceeded,
   QueueEmpty,
   QueueFull,
+  RayConnectionError,
   RaySystemError,
   RayTaskError,
   RuntimeEnvSetupError,

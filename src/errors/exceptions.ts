@@ -22,6 +22,7 @@ export {
   QueueEmpty,
   QueueFull,
   RayActorError,
+  RayConnectionError,
   RayError,
   RaySystemError,
   RayTaskError,

@@ -6,7 +6,7 @@
 //   N4. No hold is counted for a borrower after its end was told.
 //   N3. A dead owner's requests and leases end; the workers it had leased are killed, since nobody waits for what they do.
 
-import type { NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
+import type { JobId, NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
 import { ownerOf } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import { formatResources } from '../scheduling/resources.ts'
@@ -20,6 +20,8 @@ import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, type StartOrder, Wo
 /** What the raylet asks of its shell. */
 export type RayletEffect =
   | ({ readonly t: 'spawnWorker' } & StartOrder)
+  /** It has not registered in time; its end is then reported as `startFailed`. */
+  | { readonly t: 'killStarting'; readonly startupToken: string }
   | { readonly t: 'killProcess'; readonly tag: WorkerTag; readonly signal: 'SIGKILL' | 'SIGTERM' }
   | { readonly t: 'toGcs'; readonly message: RayletToGcs }
   | { readonly t: 'freeStored'; readonly storageIds: readonly ObjectId[]; readonly from: WorkerTag }
@@ -32,6 +34,8 @@ export type RayletInput =
       readonly kind: 'driver' | 'worker' | 'thread'
       readonly startupToken: string
       readonly address: WorkerAddress
+      /** Of a driver. */
+      readonly job?: { readonly jobId: JobId; readonly namespace: string }
     }
   /** The process is gone, or its connection broke for good. */
   | {
@@ -58,6 +62,8 @@ export interface RayletConfig {
   readonly prestart: number
   /** Share of memory above which workers are ended; 1 or more: never. */
   readonly memoryThreshold?: number
+  /** Default: one minute. */
+  readonly registerTimeoutMs?: Ms
 }
 
 type Fx = Effect<FromNode, RayletEffect>[]
@@ -74,6 +80,9 @@ export class Raylet {
   readonly #memory: MemoryGuard
   readonly #clients = new Map<WorkerTag, 'driver' | 'worker' | 'thread'>()
   readonly #actorOf = new Map<LeaseId, string>()
+  readonly #jobOf = new Map<WorkerTag, JobId>()
+  readonly #namespaces = new Map<JobId, string>()
+  #isPrestarted = false
   #now: Ms = 0
   #fx: Fx = []
 
@@ -85,6 +94,7 @@ export class Raylet {
       softLimit: config.numWorkersSoftLimit,
       maxStarting: config.maxStarting,
       idleMs: config.idleMs,
+      registerTimeoutMs: config.registerTimeoutMs ?? 60_000,
     })
   }
 
@@ -114,14 +124,24 @@ export class Raylet {
   }
 
   #start(): void {
-    for (const order of this.pool.start(this.#now, DEFAULT_ENV_KEY, this.#config.prestart))
-      this.#local({ t: 'spawnWorker', ...order })
+    this.#prestart()
     this.#fx.push({ kind: 'timer', key: 'idle', at: this.#now + this.#config.idleCheckMs })
   }
 
+  /** In steps, when fewer may start at once than are wanted. */
+  #prestart(): void {
+    const missing = this.#config.prestart - this.pool.workers.size
+    if (this.#isPrestarted || missing <= 0) {
+      this.#isPrestarted = true
+      return
+    }
+    for (const order of this.pool.start(this.#now, DEFAULT_ENV_KEY, missing))
+      this.#local({ t: 'spawnWorker', ...order })
+  }
+
   #onTimer(): void {
-    for (const worker of this.pool.surplus(this.#now))
-      this.#send(worker.address.tag, { t: 'worker.exit', detail: 'idle' })
+    this.#exitAll(this.pool.surplus(this.#now))
+    for (const startupToken of this.pool.overdue(this.#now)) this.#local({ t: 'killStarting', startupToken })
     this.#fx.push({ kind: 'timer', key: 'idle', at: this.#now + this.#config.idleCheckMs })
   }
 
@@ -180,6 +200,10 @@ export class Raylet {
         return this.#onGcs(event.message)
       case 'registered':
         this.#clients.set(event.address.tag, event.kind)
+        if (event.job) {
+          this.#jobOf.set(event.address.tag, event.job.jobId)
+          this.#namespaces.set(event.job.jobId, event.job.namespace)
+        }
         if (event.kind === 'worker') this.#workerReady(event.startupToken, event.address)
         return
       case 'gone':
@@ -222,6 +246,12 @@ export class Raylet {
   }
 
   #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
+    const { strategy, name } = spec
+    const isElsewhere = strategy.kind === 'nodeAffinity' && strategy.nodeId !== this.#config.nodeId
+    if (isElsewhere && !strategy.soft && spec.onInfeasible === 'fail') {
+      this.#refuse(owner, leaseId, { code: 'NODE_NOT_FOUND', params: { name, nodeId: strategy.nodeId } })
+      return
+    }
     const outcome = this.leases.request(leaseId, owner, spec)
     if (outcome === 'infeasible') {
       const params = {
@@ -250,11 +280,14 @@ export class Raylet {
     // What the waiting ones would take, in order: no worker is started for what could not run beside them.
     const room: Record<string, number> = { ...this.leases.free }
     for (const request of this.leases.candidates()) {
-      const worker = this.pool.idle(request.envKey)
+      const { jobId, resources } = request.spec
+      const worker = this.pool.idle(request.envKey, jobId, (resources.GPU ?? 0) > 0)
       if (worker) {
         const granted = this.leases.grant(request, worker.address.tag)
         if (!granted) continue
         worker.state = 'leased'
+        worker.jobId = jobId
+        worker.isActor = request.owner === GCS
         for (const name in request.spec.resources)
           room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
         this.#tellGranted(granted)
@@ -274,7 +307,9 @@ export class Raylet {
     const worker = this.pool.workers.get(granted.worker)
     if (!worker) return
     const { leaseId, gpuIds } = granted
-    this.#send(granted.worker, { t: 'worker.assigned', leaseId, resources: granted.spec.resources, gpuIds })
+    const { resources, jobId } = granted.spec
+    const namespace = this.#namespaces.get(jobId) ?? ''
+    this.#send(granted.worker, { t: 'worker.assigned', leaseId, resources, gpuIds, jobId, namespace })
     const actorId = this.#actorOf.get(leaseId)
     if (granted.owner === GCS && actorId !== undefined) {
       this.#local({ t: 'toGcs', message: { t: 'actorLease.granted', leaseId, actorId, worker: worker.address } })
@@ -293,8 +328,10 @@ export class Raylet {
   }
 
   #workerReady(startupToken: string, address: WorkerAddress): void {
-    if (this.pool.register(this.#now, startupToken, address)) this.#grantAll()
-    else this.#send(address.tag, { t: 'worker.exit', detail: 'it registered too late' })
+    if (this.pool.register(this.#now, startupToken, address)) {
+      this.#grantAll()
+      this.#prestart()
+    } else this.#send(address.tag, { t: 'worker.exit', detail: 'it registered too late' })
   }
 
   #startFailed(startupToken: string, detail: string): void {
@@ -329,6 +366,7 @@ export class Raylet {
     const held = this.leases.leaseOf(event.tag)
     if (held) this.leases.end(held.leaseId)
     this.#endOwnedBy(event.tag)
+    this.#endJobOf(event.tag)
     const { answers, storageIds } = this.directory.onWorkerDied(event.tag)
     this.#answer(answers)
     if (storageIds.length > 0) this.#local({ t: 'freeStored', storageIds, from: GCS })
@@ -343,6 +381,18 @@ export class Raylet {
     for (const lease of [...this.leases.leases.values()]) {
       if (lease.owner === owner) this.#kill(lease.worker, 'ownerDied', 'the process that had leased it is gone')
     }
+  }
+
+  #endJobOf(driver: WorkerTag): void {
+    const jobId = this.#jobOf.get(driver)
+    if (jobId === undefined) return
+    this.#jobOf.delete(driver)
+    this.#exitAll(this.pool.retire(jobId))
+  }
+
+  #exitAll(workers: readonly PooledWorker[]): void {
+    for (const { address, endReason } of workers)
+      this.#send(address.tag, { t: 'worker.exit', detail: endReason?.detail ?? 'idle' })
   }
 
   #answer(answers: readonly { to: WorkerTag; message: FromNode }[]): void {

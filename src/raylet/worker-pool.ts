@@ -3,11 +3,14 @@
 //     starting ──register──► idle ◄──► leased ──► exiting ──► gone
 //
 // Invariants:
-//   P1. A worker serves one lease (or one actor) at a time, and only leases that ask for the same environment.
+//   P1. A worker serves one lease (or one actor) at a time, only leases that ask for the same environment, and those of one job: what
+//       a program leaves in a worker's modules and globals is never seen by another.
 //   P2. At most `maxStarting` workers start at once; a lease that waits for a worker has one starting for it, if the limit allows.
-//   P3. More idle workers than the soft limit end after `idleMs`.
+//   P3. Workers above the soft limit end when idle for `idleMs`; actors do not count.
+//   P4. A worker that does not register within `registerTimeoutMs` is given up.
+//   P5. GPUs go to fresh workers only: a GPU library never sees other devices than those of its first task.
 
-import type { WorkerTag } from '../ids/ids.ts'
+import type { JobId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import type { ExitInfo, RuntimeEnv, WorkerAddress } from '../wire/messages.ts'
 
@@ -16,6 +19,9 @@ export interface PooledWorker {
   readonly envKey: string
   state: 'idle' | 'leased' | 'exiting'
   idleSince: Ms
+  /** Whose it is, from its first lease on (P1); null: fresh. */
+  jobId: JobId | null
+  isActor: boolean
   /** Set before it ends by our doing, for the exit report. */
   endReason: EndReason | null
 }
@@ -35,6 +41,7 @@ export interface PoolConfig {
   readonly softLimit: number
   readonly maxStarting: number
   readonly idleMs: Ms
+  readonly registerTimeoutMs: Ms
 }
 
 export interface StartOrder {
@@ -91,7 +98,16 @@ export class WorkerPool {
     if (!starting) return false
     this.#starting.delete(startupToken)
     this.#failures.delete(starting.envKey)
-    this.workers.set(address.tag, { address, envKey: starting.envKey, state: 'idle', idleSince: now, endReason: null })
+    const { envKey } = starting
+    this.workers.set(address.tag, {
+      address,
+      envKey,
+      state: 'idle',
+      idleSince: now,
+      jobId: null,
+      isActor: false,
+      endReason: null,
+    })
     return true
   }
 
@@ -105,14 +121,23 @@ export class WorkerPool {
     return { envKey: starting.envKey, count }
   }
 
+  /** Workers that should have registered by now (P4). Their processes must be ended; that reports their failure. */
+  overdue(now: Ms): string[] {
+    const tokens: string[] = []
+    for (const [token, { since }] of this.#starting)
+      if (now - since >= this.#config.registerTimeoutMs) tokens.push(token)
+    return tokens
+  }
+
   clearFailures(envKey: string): void {
     this.#failures.delete(envKey)
   }
 
-  idle(envKey: string): PooledWorker | undefined {
+  idle(envKey: string, jobId: JobId, isFreshWanted: boolean): PooledWorker | undefined {
     let best: PooledWorker | undefined
     for (const worker of this.workers.values()) {
       if (worker.state !== 'idle' || worker.envKey !== envKey) continue
+      if (worker.jobId !== null && (worker.jobId !== jobId || isFreshWanted)) continue // P1, P5
       if (!best || worker.idleSince > best.idleSince) best = worker // Warm caches; and the surplus ages.
     }
     return best
@@ -121,6 +146,13 @@ export class WorkerPool {
   release(now: Ms, worker: PooledWorker): void {
     worker.state = 'idle'
     worker.idleSince = now
+  }
+
+  /** A job is over: its idle workers end. */
+  retire(jobId: JobId): PooledWorker[] {
+    const ended = [...this.workers.values()].filter((worker) => worker.state === 'idle' && worker.jobId === jobId)
+    for (const worker of ended) end(worker, 'its job is over')
+    return ended
   }
 
   /** One that was told to end for being idle goes on, as others need what it owns. */
@@ -141,8 +173,8 @@ export class WorkerPool {
   /** Surplus idle workers to end now (P3): those of odd environments first. */
   surplus(now: Ms): PooledWorker[] {
     const idle = [...this.workers.values()].filter((worker) => worker.state === 'idle')
-    const busy = this.workers.size - idle.length
-    let excess = idle.length + busy - this.#config.softLimit
+    let excess = -this.#config.softLimit
+    for (const worker of this.workers.values()) if (!worker.isActor) excess++
     const old = idle.filter((worker) => now - worker.idleSince >= this.#config.idleMs)
     old.sort(
       (a, b) =>
@@ -152,10 +184,14 @@ export class WorkerPool {
     for (const worker of old) {
       if (excess <= 0) break
       excess--
-      worker.state = 'exiting'
-      worker.endReason ??= { reason: 'intended', detail: IDLE }
+      end(worker, IDLE)
       ended.push(worker)
     }
     return ended
   }
+}
+
+function end(worker: PooledWorker, detail: string): void {
+  worker.state = 'exiting'
+  worker.endReason ??= { reason: 'intended', detail }
 }

@@ -32,6 +32,8 @@ interface ActorState {
   readonly groups: Map<string, Group>
   readonly isConcurrent: boolean
   readonly incarnation: number
+  /** The class's own `toString`, else its name. */
+  readonly label: string
   /** Why it ends when nothing runs any more. */
   finishing: string | null
 }
@@ -67,6 +69,11 @@ export class ActorExecutor {
     return this.#actor?.spec ?? null
   }
 
+  /** What its lines are marked with. */
+  get label(): string {
+    return this.#actor?.label ?? ''
+  }
+
   async become(spec: ActorSpec, incarnation: number): Promise<void> {
     this.#isBecoming = true
     const { link } = this.#runtime
@@ -89,7 +96,8 @@ export class ActorExecutor {
       for (const [name, limit] of Object.entries(options.concurrencyGroups))
         groups.set(name, { limit, running: 0, queue: [] })
       const isConcurrent = options.maxConcurrency > 1 || groups.size > 1
-      this.#actor = { spec, instance, threads, groups, isConcurrent, incarnation, finishing: null }
+      const label = threads ? spec.className : labelOf(spec, instance)
+      this.#actor = { spec, instance, threads, groups, isConcurrent, incarnation, label, finishing: null }
       setSerialTask(isConcurrent ? { ...context, name: spec.className } : null)
       link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error: null })
     } catch (error) {
@@ -221,4 +229,13 @@ export class ActorExecutor {
 
 function microsSince(began: number): number {
   return Math.round((performance.now() - began) * 1000)
+}
+
+function labelOf(spec: ActorSpec, instance: Record<string, unknown>): string {
+  if (instance.toString === Object.prototype.toString) return spec.className
+  try {
+    return String(instance)
+  } catch {
+    return spec.className
+  }
 }

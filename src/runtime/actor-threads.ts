@@ -26,7 +26,7 @@ export interface ThreadHost {
   readonly entry: string
   readonly nodeSocket: string
   readonly store: StoreFolders
-  readonly assignment: () => { readonly resources: Resources; readonly gpuIds: readonly number[] }
+  readonly assignment: () => { readonly resources: Resources; readonly gpus: readonly string[] }
 }
 
 export interface ThreadData {
@@ -38,7 +38,7 @@ export interface ThreadData {
   readonly nodeSocket: string
   readonly store: StoreFolders
   readonly resources: Resources
-  readonly gpuIds: readonly number[]
+  readonly gpus: readonly string[]
 }
 
 export type ToThread =

@@ -41,6 +41,7 @@ import type { SegmentStore } from './shm/segment-store.ts'
 import { Spinner } from './spinner.ts'
 import { TaskPeer } from './task-peer.ts'
 import { Later, PENDING, Waiting } from './waiting.ts'
+import { warn } from './warnings.ts'
 
 /** Ray's max_direct_call_object_size: larger values go to the store. */
 export const INLINE_BYTES_MAX = 100 * 1024
@@ -483,7 +484,7 @@ export class CoreRuntime {
       case 'fail':
         return this.#fail(effect.ids, effect.failure)
       case 'warn':
-        process.emitWarning(effect.text, 'RayWarning')
+        warn(effect.text)
         return
     }
   }

@@ -12,16 +12,18 @@ import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { Gcs } from '../gcs/gcs.ts'
-import type { WorkerTag } from '../ids/ids.ts'
+import type { JobId, WorkerTag } from '../ids/ids.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
+import { UNITS } from '../scheduling/resources.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
-import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type ToNode } from '../wire/messages.ts'
+import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type Resources, type ToNode } from '../wire/messages.ts'
+import { LogForwarder } from './log-forwarder.ts'
 import { startMemoryMonitor } from './memory-monitor.ts'
-import { type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
-import { noteProcess, removeSession } from './session.ts'
+import { type JoinInfo, type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
+import { noteProcess, randomHex, removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
-import { WorkerOutput } from './worker-output.ts'
+import { type OutputLines, WorkerOutput } from './worker-output.ts'
 
 /** A dead worker's pipes stay open when a child that left its group inherited them: its end is reported all the same. */
 const OUTPUT_PATIENCE_MS = 200
@@ -29,6 +31,8 @@ const OUTPUT_PATIENCE_MS = 200
 const UNREACHABLE_PATIENCE_MS = 1000
 /** The driver that started this node knows its tag beforehand. */
 const FIRST_DRIVER: WorkerTag = 1
+/** How long the node waits at its end for the last words of its workers. */
+const LAST_WORDS_MS = 250
 
 interface Client {
   readonly socket: net.Socket
@@ -38,6 +42,9 @@ interface Client {
   startupToken: string
   pending: Buffer[]
   isScheduled: boolean
+  /** Of a driver. */
+  jobId: JobId | null
+  logs: LogForwarder | null
 }
 
 interface WorkerProcess {
@@ -46,6 +53,8 @@ interface WorkerProcess {
   exit: { code: number | null; signal: string | null } | null
   isDisconnected: boolean
   readonly stderr: WorkerOutput
+  /** Gives the log files the name of its job, once known. */
+  nameLogs: ((jobId: JobId) => void) | null
 }
 
 export class NodeServer {
@@ -63,17 +72,20 @@ export class NodeServer {
 
   constructor(config: NodeConfig) {
     this.#config = config
-    this.#gcs = new Gcs({ actorGracefulShutdownMs: config.gracefulMs })
+    const { system } = config
+    const perCpu = Math.max(1, Math.ceil(config.cpus))
+    this.#gcs = new Gcs({ actorGracefulShutdownMs: system.actorGracefulShutdownTimeoutMs })
     this.#gcs.nextTag()
     this.#raylet = new Raylet({
       nodeId: config.nodeId,
       total: config.total,
-      numWorkersSoftLimit: config.softLimit,
-      maxStarting: config.maxStarting,
-      idleMs: config.idleMs,
-      idleCheckMs: config.idleCheckMs,
-      prestart: config.prestart,
-      memoryThreshold: config.memoryThreshold,
+      numWorkersSoftLimit: system.numWorkersSoftLimit < 0 ? perCpu : system.numWorkersSoftLimit,
+      maxStarting: system.workerMaximumStartupConcurrency || perCpu,
+      idleMs: system.idleWorkerKillingTimeThresholdMs,
+      idleCheckMs: system.killIdleWorkersIntervalMs,
+      prestart: Math.min(Math.ceil(config.cpus), 64),
+      registerTimeoutMs: system.workerRegisterTimeoutSeconds * 1000,
+      memoryThreshold: system.memoryUsageThreshold,
     })
     this.#store = new NodeStore(config.store, {
       onPressure: () => this.#broadcast({ t: 'object.collect' }),
@@ -91,11 +103,11 @@ export class NodeServer {
   }
 
   async listen(): Promise<void> {
-    const { session, store, nodeId } = this.#config
+    const { session, store, nodeId, system } = this.#config
     noteProcess(path.join(session.dir, 'node.pid'))
     // What programs need that join by address.
-    const shared = JSON.stringify({ store, nodeId })
-    fs.writeFileSync(path.join(session.dir, 'node.json'), shared, { mode: 0o600 })
+    const shared: JoinInfo = { store, nodeId, system }
+    fs.writeFileSync(path.join(session.dir, 'node.json'), JSON.stringify(shared), { mode: 0o600 })
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject)
       this.#server.listen(this.socketPath, resolve)
@@ -105,11 +117,11 @@ export class NodeServer {
   }
 
   #watchMemory(): void {
-    const { memoryRefreshMs, memoryThreshold, memoryLimitBytes } = this.#config
+    const { memoryMonitorRefreshMs, memoryUsageThreshold, nodeMemoryLimitBytes } = this.#config.system
     startMemoryMonitor({
-      refreshMs: memoryRefreshMs,
-      threshold: memoryThreshold,
-      limitBytes: memoryLimitBytes,
+      refreshMs: memoryMonitorRefreshMs,
+      threshold: memoryUsageThreshold,
+      limitBytes: nodeMemoryLimitBytes,
       workers: () => [...this.#byTag].map(([tag, { child }]) => [tag, child.pid ?? 0] as const),
       mustMeasure: () => [...this.#raylet.leases.leases.values()].some(({ spec }) => spec.heapMiB !== undefined),
       onReading: (reading) => {
@@ -128,15 +140,30 @@ export class NodeServer {
     this.#server.close()
     this.#store.close()
     removeSession(this.#config.session)
-    // Workers that died in the middle of a write may have made files after the first sweep.
-    setTimeout(() => {
+    const leave = (): void => {
+      // Workers that died in the middle of a write may have made files after the first sweep.
       removeSession(this.#config.session)
-      process.exit(0)
-    }, 20)
+      setImmediate(() => process.exit(0)) // The last lines for drivers have left by then.
+    }
+    setTimeout(leave, LAST_WORDS_MS)
+    const ends = [...this.#processes.values()].map(
+      ({ child }) => new Promise((resolve) => child.once('close', resolve)),
+    )
+    void Promise.all(ends).then(() => setImmediate(leave))
   }
 
   #accept(socket: net.Socket): void {
-    const client: Client = { socket, tag: -1, kind: null, pid: 0, startupToken: '', pending: [], isScheduled: false }
+    const client: Client = {
+      socket,
+      tag: -1,
+      kind: null,
+      pid: 0,
+      startupToken: '',
+      pending: [],
+      isScheduled: false,
+      jobId: null,
+      logs: null,
+    }
     const reader = new FrameReader((buffer, start, end) => {
       this.#receive(client, decodeMessage<ToNode>(buffer.subarray(start, end)))
     }, CONTROL_FRAME_BYTES_MAX)
@@ -172,8 +199,9 @@ export class NodeServer {
         })
         return
       case 'cluster.resources': {
-        const { total, free } = this.#raylet.leases
-        this.#send(client.tag, { t: 'cluster.resourcesAre', requestId: message.requestId, total, available: free })
+        const { total } = this.#raylet.leases
+        const available = this.#available()
+        this.#send(client.tag, { t: 'cluster.resourcesAre', requestId: message.requestId, total, available })
         return
       }
       case 'cluster.nodes':
@@ -216,6 +244,7 @@ export class NodeServer {
     const { nodeId, namespace } = this.#config
     const jobId = message.kind === 'driver' ? this.#gcs.nextJob() : '01000000'
     const own = message.namespace ?? namespace
+    if (message.kind === 'driver') this.#adoptDriver(client, jobId)
     this.#send(client.tag, { t: 'registered', tag: client.tag, nodeId, jobId, namespace: own, config: {} })
     const worker = this.#processes.get(message.startupToken)
     if (worker) {
@@ -223,8 +252,15 @@ export class NodeServer {
       this.#byTag.set(client.tag, worker)
     }
     const address = { tag: client.tag, workerId: message.workerId, pid: message.pid, socket: message.socket, nodeId }
-    const event = { t: 'registered', kind: message.kind, startupToken: message.startupToken, address } as const
+    const job = message.kind === 'driver' ? { job: { jobId, namespace: own } } : {}
+    const event = { t: 'registered', kind: message.kind, startupToken: message.startupToken, address, ...job } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+  }
+
+  #adoptDriver(client: Client, jobId: JobId): void {
+    client.jobId = jobId
+    const send = (message: FromNode): void => this.#write(client, message)
+    client.logs = new LogForwarder(send, () => client.socket.writableLength)
   }
 
   #disconnected(client: Client): void {
@@ -278,8 +314,10 @@ export class NodeServer {
 
   #performRaylet(effects: ReturnType<Raylet['step']>): void {
     for (const effect of effects) {
-      if (effect.kind === 'send') this.#send(effect.to, effect.message)
-      else if (effect.kind === 'timer') {
+      if (effect.kind === 'send') {
+        if (effect.message.t === 'worker.assigned') this.#nameLogs(effect.to, effect.message.jobId)
+        this.#send(effect.to, effect.message)
+      } else if (effect.kind === 'timer') {
         this.#setTimer(`raylet:${effect.key}`, effect.at, () => {
           this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'timer', key: effect.key }))
         })
@@ -293,6 +331,8 @@ export class NodeServer {
         return this.#spawn(event)
       case 'killProcess':
         return killGroup(this.#byTag.get(event.tag)?.child, event.signal)
+      case 'killStarting':
+        return killGroup(this.#processes.get(event.startupToken)?.child, 'SIGKILL')
       case 'toGcs': {
         const input = { kind: 'local', event: { t: 'fromRaylet', message: event.message } } as const
         return this.#performGcs(this.#gcs.step(performance.now(), input))
@@ -319,35 +359,35 @@ export class NodeServer {
   }
 
   #spawn(order: RayletEffect & { t: 'spawnWorker' }): void {
-    const { session, execArgv, workerEntry, cwd, store } = this.#config
+    const { session, execArgv, workerEntry, cwd, store, gpus, system, logging } = this.#config
+    const workerId = randomHex(28)
     const config: WorkerConfig = {
       startupToken: order.startupToken,
+      workerId,
       nodeSocket: this.socketPath,
       nodePid: process.pid,
       ownSocket: path.join(session.socketsDir, order.startupToken),
       store,
       runtimeEnv: order.runtimeEnv,
+      gpus,
+      system,
+      logging,
     }
     const args = [...execArgv, ...(order.heapMiB > 0 ? [`--max-old-space-size=${order.heapMiB}`] : []), workerEntry]
     const child = spawn(process.execPath, args, {
       cwd: order.runtimeEnv.workingDir ?? cwd,
-      env: { ...process.env, ...order.runtimeEnv.envVars, [WORKER_CONFIG_VARIABLE]: JSON.stringify(config) },
+      env: {
+        ...process.env,
+        // Without a GPU of its own, a task sees none.
+        ...(gpus.length > 0 ? { CUDA_VISIBLE_DEVICES: '' } : {}),
+        ...order.runtimeEnv.envVars,
+        [WORKER_CONFIG_VARIABLE]: JSON.stringify(config),
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true, // S3
     })
-    const base = path.join(session.logsDir, `worker-${order.startupToken}-${child.pid}`)
-    const onBatch = (batch: { name: string; isError: boolean; lines: readonly string[] }): void => {
-      if (!this.#config.logToDriver) return
-      const message: FromNode = {
-        t: 'log.lines',
-        batch: { ...batch, pid: child.pid ?? 0, jobId: '01000000', ip: '127.0.0.1' },
-      }
-      for (const client of this.#clients.values()) if (client.kind === 'driver') this.#send(client.tag, message)
-    }
-    if (!child.stdout || !child.stderr) throw new Error('a worker has no output pipes')
-    new WorkerOutput(child.stdout, `${base}.out`, false, onBatch)
-    const stderr = new WorkerOutput(child.stderr, `${base}.err`, true, onBatch)
-    const worker: WorkerProcess = { child, tag: -1, exit: null, isDisconnected: false, stderr }
+    const { stderr, nameLogs } = this.#watchOutput(child, order.startupToken, workerId)
+    const worker: WorkerProcess = { child, tag: -1, exit: null, isDisconnected: false, stderr, nameLogs }
     this.#processes.set(order.startupToken, worker)
     child.on('error', (error) => this.#startFailed(order.startupToken, error.message))
     const ended = (): void => this.#ended(order.startupToken, worker)
@@ -367,6 +407,46 @@ export class NodeServer {
     fs.rmSync(path.join(this.#config.session.socketsDir, startupToken), { force: true })
     if (worker.tag < 0) this.#startFailed(startupToken, worker.stderr.tail.join('\n') || `exit code ${code ?? signal}`)
     else this.#reportIfGone(worker)
+  }
+
+  /** Log files by Ray's names, and lines for the drivers of the worker's job. */
+  #watchOutput(
+    child: ChildProcess,
+    startupToken: string,
+    workerId: string,
+  ): { stderr: WorkerOutput; nameLogs: (jobId: JobId) => void } {
+    const { session, logToDriver, system } = this.#config
+    const fileOf = (jobId: JobId, kind: string): string =>
+      path.join(session.logsDir, `worker-${workerId}-${jobId}-${child.pid}.${kind}`)
+    const nobody = 'ffffffff' // A worker may serve any job, until its first lease.
+    const limits = { bytesMax: system.logRotationMaxBytes, backups: system.logRotationBackupCount }
+    const onLines = (lines: OutputLines): void => {
+      if (!logToDriver) return
+      const jobId = this.#jobOf(startupToken)
+      const batch = { ...lines, pid: child.pid ?? 0, jobId: jobId ?? '', ip: '127.0.0.1' }
+      for (const client of this.#clients.values())
+        if (client.logs && (jobId === null || client.jobId === jobId)) client.logs.forward(batch)
+    }
+    if (!child.stdout || !child.stderr) throw new Error('a worker has no output pipes')
+    const stdout = new WorkerOutput(child.stdout, { file: fileOf(nobody, 'out'), limits, isError: false, onLines })
+    const stderr = new WorkerOutput(child.stderr, { file: fileOf(nobody, 'err'), limits, isError: true, onLines })
+    const nameLogs = (jobId: JobId): void => {
+      stdout.renameFile(fileOf(jobId, 'out'))
+      stderr.renameFile(fileOf(jobId, 'err'))
+    }
+    return { stderr, nameLogs }
+  }
+
+  #nameLogs(tag: WorkerTag, jobId: JobId): void {
+    const worker = this.#byTag.get(tag)
+    worker?.nameLogs?.(jobId)
+    if (worker) worker.nameLogs = null
+  }
+
+  /** null: any job's, so far. */
+  #jobOf(startupToken: string): JobId | null {
+    const tag = this.#processes.get(startupToken)?.tag ?? -1
+    return this.#raylet.pool.workers.get(tag)?.jobId ?? null
   }
 
   #startFailed(startupToken: string, detail: string): void {
@@ -398,9 +478,16 @@ export class NodeServer {
     })
   }
 
+  /** What no lease holds; of the object store, what no object takes. */
+  #available(): Resources {
+    const { free, total } = this.#raylet.leases
+    const used = Number(this.#store.stats().shmBytes ?? 0) * UNITS
+    return { ...free, object_store_memory: Math.max(0, (total.object_store_memory ?? 0) - used) }
+  }
+
   #nodeInfo(): NodeInfo {
     const { nodeId, labels, session } = this.#config
-    const { total, free } = this.#raylet.leases
+    const { total } = this.#raylet.leases
     return {
       nodeId,
       alive: true,
@@ -408,7 +495,7 @@ export class NodeServer {
       hostname: os.hostname(),
       pid: process.pid,
       total,
-      available: free,
+      available: this.#available(),
       labels,
       sessionDir: session.dir,
       deathReason: null,

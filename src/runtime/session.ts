@@ -120,6 +120,11 @@ export function noteProcess(file: string): void {
   fs.writeFileSync(file, `${process.pid} ${birthOf(process.pid)}`)
 }
 
+/** A process is noted in `file`, and alive. */
+export function isNoted(file: string): boolean {
+  return isSame(0, file)
+}
+
 /** The process noted in `file` (or, without a note, the one with this id) is alive. F2 */
 function isSame(pid: number, file: string): boolean {
   const [noted, birth] = readText(file).split(' ')

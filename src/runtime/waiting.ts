@@ -70,9 +70,13 @@ export class Waiting {
     this.#own = new DenseTable(makeObjectId(tag, 0))
   }
 
-  /** Ids that somebody waits for. */
-  ids(): ObjectId[] {
-    return [...this.#own.keys(), ...this.#foreign.keys()]
+  /** Ids that somebody waits for, or the first so many of them. */
+  ids(countMax = Number.POSITIVE_INFINITY): ObjectId[] {
+    const ids: ObjectId[] = []
+    for (const keys of [this.#own.keys(), this.#foreign.keys()]) {
+      for (const id of keys) if (ids.push(id) >= countMax) return ids
+    }
+    return ids
   }
 
   ready(id: ObjectId): void {

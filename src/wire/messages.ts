@@ -320,6 +320,10 @@ export type FromNode =
       readonly leaseId: LeaseId
       readonly resources: Resources
       readonly gpuIds: readonly number[]
+      /** A worker belongs to one job, from its first lease on. */
+      readonly jobId: JobId
+      /** That job's, for actor names; '' when its driver is gone. */
+      readonly namespace: string
     }
   /** To everyone: a process that spoke to this node is gone. */
   | { readonly t: 'worker.died'; readonly exit: ExitInfo }
