@@ -35,7 +35,10 @@ function run(command: string, commandArgs: readonly string[]): Measured[] {
     maxBuffer: 1e8,
     timeout: 600_000,
   })
-  if (status !== 0) console.error(`${command} ended with ${status}: ${stderr.slice(-1500)}`)
+  if (status !== 0) {
+    console.error(`${command} ended with ${status}: ${stderr.slice(-1500)}`)
+    process.exitCode = 1 // Its rows are missing: the comparison is not whole.
+  }
   return stdout.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line) as Measured] : []))
 }
 
