@@ -92,6 +92,55 @@ test('[EXTRA-29] a process pool with the verbs of multiprocessing', async () => 
   await pool.join()
 })
 
+test('[EXTRA-29] a pool: order, unordered as they come, chunks, errors, applyAsync, terminate', async () => {
+  const pool = new Pool({ processes: 2 })
+  const slow = async (ms: number) => {
+    await new Promise((resolve) => setTimeout(resolve, ms))
+    return ms
+  }
+  const first: number[] = []
+  for await (const value of pool.imapUnordered(slow, [1500, 1, 2, 3], { chunksize: 1 })) first.push(value)
+  expect(first.at(-1)).toBe(1500) // It began first and held nobody up.
+  const inOrder: number[] = []
+  for await (const value of pool.imap(slow, [200, 1, 2], { chunksize: 1 })) inOrder.push(value)
+  expect(inOrder).toEqual([200, 1, 2])
+  const many = Array.from({ length: 100 }, (_, i) => i)
+  expect(await pool.map((x: number) => -x, many, { chunksize: 7 })).toEqual(many.map((x) => -x))
+  expect(await pool.map((x: number) => x, [])).toEqual([])
+  const fail = (x: number) => {
+    if (x === 2) throw new RangeError('two')
+    return x
+  }
+  await expect(pool.map(fail, [1, 2, 3])).rejects.toThrow(RangeError)
+  await expect(pool.apply(() => process.exit(1), [])).rejects.toThrow(ray.exceptions.RayActorError)
+  expect(await pool.map((x: number) => x, [1, 2, 3])).toEqual([1, 2, 3]) // The process that died was replaced.
+  const promise = pool.applyAsync(slow, [50])
+  expect(promise).toBeInstanceOf(Promise)
+  expect(await promise).toBe(50)
+  await expect(pool.join()).rejects.toThrow(/close\(\) or terminate\(\) first/)
+  const open = pool.apply(slow, [60_000])
+  pool.terminate()
+  await expect(open).rejects.toThrow(ray.exceptions.ActorDiedError)
+  await expect(pool.map(slow, [1])).rejects.toThrow(/closed/)
+  await pool.join()
+})
+
+test('[EXTRA-29] close lets work under way end; join waits for it', async () => {
+  const broken = new Pool({
+    processes: 1,
+    initializer: () => {
+      throw new RangeError('no start')
+    },
+  })
+  await expect(broken.map((x: number) => x, [1])).rejects.toThrow(/no start/)
+  broken.terminate()
+  const pool = new Pool({ processes: 2 })
+  const results = pool.map((x: number) => x * x, [1, 2, 3])
+  pool.close()
+  await pool.join()
+  expect(await results).toEqual([1, 4, 9])
+})
+
 test('[PERF-02][EXTRA-05] bounded maps keep few in flight and lose nothing', async () => {
   const square = ray.remote((x: number) => x * x)
   let most = 0

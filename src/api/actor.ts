@@ -157,7 +157,7 @@ function workerOptionsOf(type: Constructor, options: ActorOptions): ActorWorkerO
     if (own?.numReturns !== undefined) settings.numReturns = own.numReturns
     if (own?.concurrencyGroup !== undefined) settings.concurrencyGroup = own.concurrencyGroup
     if (own?.maxTaskRetries !== undefined) settings.maxTaskRetries = own.maxTaskRetries
-    if (own?.retryExceptions === true) settings.retryExceptions = true
+    if (own?.retryExceptions) settings.retryExceptions = namesOf(own.retryExceptions)
     methods[name] = settings as ActorMethodOptions
   }
   return {
@@ -194,6 +194,11 @@ function threadsOf({ threaded, maxConcurrency, concurrencyGroups }: ActorOptions
   if (count > THREADS_MAX)
     throw makeError('INVALID_ARGUMENT', { message: `an actor with ${count} threads (at most ${THREADS_MAX})`, hint })
   return count
+}
+
+/** Handles travel without their classes: errors are told by the names in their family tree. */
+function namesOf(option: NonNullable<MethodOptions['retryExceptions']>): boolean | string[] {
+  return typeof option === 'boolean' ? option : option.map((type) => (type as unknown as { name: string }).name)
 }
 
 function methodsOf(type: Constructor): Map<string, AnyFunction> {

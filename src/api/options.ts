@@ -50,6 +50,8 @@ export interface TaskCallOptions extends ResourceOptions {
   readonly retryExceptions?: boolean | readonly (abstract new (...args: never[]) => unknown)[]
   /** A generator pauses when this many items were not taken. 0: never. Default 0. */
   readonly generatorBackpressureNumObjects?: number
+  /** Accepted for programs written for Ray; nothing records events of tasks yet. */
+  readonly enableTaskEvents?: boolean
 }
 
 /** Options of a remote function. */
@@ -85,6 +87,8 @@ export interface ActorOptions extends ResourceOptions {
   readonly concurrencyGroups?: Readonly<Record<string, number>>
   /** Calls whose arguments are ready may overtake others. Default false. */
   readonly allowOutOfOrderExecution?: boolean
+  /** Accepted for programs written for Ray; nothing records events of tasks yet. */
+  readonly enableTaskEvents?: boolean
 }
 
 /** Options of one method of an actor: by `ray.method`, or for single calls by `.options`. */
@@ -101,6 +105,8 @@ export interface MethodOptions {
   readonly retryExceptions?: boolean | readonly (abstract new (...args: never[]) => unknown)[]
   /** A generator pauses when this many items were not taken. 0: never. Default 0. */
   readonly generatorBackpressureNumObjects?: number
+  /** Accepted for programs written for Ray; nothing records events of tasks yet. */
+  readonly enableTaskEvents?: boolean
 }
 
 /** Options of `ray.init`. */
@@ -296,6 +302,7 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     retryExceptions: retries,
     maxCalls: count,
     generatorBackpressureNumObjects: count,
+    enableTaskEvents: flag,
   },
   'an actor': {
     ...RESOURCE_CHECKS,
@@ -310,6 +317,7 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     maxPendingCalls: countOrMinusOne,
     concurrencyGroups: limits,
     allowOutOfOrderExecution: flag,
+    enableTaskEvents: flag,
   },
   'an actor method': {
     name: text,
@@ -318,6 +326,7 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     maxTaskRetries: countOrMinusOne,
     retryExceptions: retries,
     generatorBackpressureNumObjects: count,
+    enableTaskEvents: flag,
   },
   'ray.init': {
     address: text,

@@ -232,15 +232,23 @@ function classOf(spec: LeaseSpec): SchedulingClass {
   return known
 }
 
+function isNamed(error: unknown, name: string): boolean {
+  for (let proto = error as object | null; proto; proto = Object.getPrototypeOf(proto))
+    if (proto.constructor?.name === name) return true
+  return false
+}
+
 export function retryPredicate(
-  option: TaskOptions['retryExceptions'],
+  option: TaskOptions['retryExceptions'] | readonly string[],
   runtime: CoreRuntime,
 ): ((error: Uint8Array) => boolean) | null {
   if (option === undefined || option === false) return null
   if (option === true) return () => true
   return (bytes) => {
     const error = runtime.decodeError(bytes)
-    return option.some((type) => error instanceof (type as unknown as new () => object))
+    return option.some((type) =>
+      typeof type === 'string' ? isNamed(error, type) : error instanceof (type as unknown as new () => object),
+    )
   }
 }
 

@@ -51,7 +51,7 @@ export function errorFor(
 function describeDeath(info: ActorInfo): string {
   const { death, name, namespace, numRestarts } = info
   if (!death) return 'unknown'
-  const { exit, pid } = death
+  const { exit, pid = exit?.pid } = death
   const facts = [`name: ${name === null ? 'none' : `'${name}'`}`, `namespace: '${namespace}'`]
   if (pid !== undefined) facts.unshift(`pid: ${pid}`)
   if (exit)

@@ -136,7 +136,8 @@ export interface ActorMethodOptions {
   readonly numReturns?: number | 'streaming'
   readonly concurrencyGroup?: string
   readonly maxTaskRetries?: number
-  readonly retryExceptions?: boolean
+  /** All, or those whose class, or one above it, has one of these names. */
+  readonly retryExceptions?: boolean | readonly string[]
 }
 
 export interface ActorInfo {

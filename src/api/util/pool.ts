@@ -1,24 +1,29 @@
 // A pool of processes with the verbs of Python's multiprocessing (Ray: `ray.util.multiprocessing.Pool`).
 //
-//   M1. A pool's functions run in its own `processes` actors, so that `initializer` runs once in each.
+//   M1. A pool's functions run in its own `processes` actors, so that `initializer` runs once in each, and once in what replaces one
+//       that died.
+//   M2. Each process has one chunk at a time; the next goes to whichever is free, in the order of submission.
 
 import { makeError } from '../../errors/index.ts'
 import type { ActorHandle } from '../actor.ts'
 import { builtin } from '../builtin.ts'
 import { kill } from '../control.ts'
 import { get } from '../get-put-wait.ts'
-import type { ObjectRef } from '../object-ref.ts'
 import { remote } from '../remote.ts'
 
 type Work = (...args: never[]) => unknown
 
 /** The actor that is one process of a pool. */
 class PoolActor {
-  async setUp(initializer: Work | null, args: readonly unknown[]): Promise<void> {
-    if (initializer) await initializer(...(args as never[]))
+  private readonly ready: Promise<unknown>
+
+  constructor(initializer: Work | null, args: readonly unknown[]) {
+    this.ready = Promise.resolve(initializer?.(...(args as never[])))
+    this.ready.catch(() => {}) // Every run throws it.
   }
 
   async run(work: Work, calls: readonly (readonly unknown[])[]): Promise<unknown[]> {
+    await this.ready
     const results: unknown[] = []
     for (const args of calls) results.push(await work(...(args as never[])))
     return results
@@ -42,19 +47,26 @@ export interface MapOptions {
   readonly chunksize?: number
 }
 
+interface Chunk {
+  readonly work: Work
+  readonly calls: readonly (readonly unknown[])[]
+  readonly resolve: (results: unknown[]) => void
+  readonly reject: (error: unknown) => void
+}
+
 /** Runs functions over items in processes of its own. */
 export class Pool implements Disposable {
-  readonly #actors: ActorHandle<PoolActor>[]
+  readonly #actors: readonly ActorHandle<PoolActor>[]
+  readonly #idle: ActorHandle<PoolActor>[]
+  readonly #queue: Chunk[] = []
   readonly #pending = new Set<Promise<unknown>>()
-  #next = 0
   #isClosed = false
 
   constructor(options: PoolOptions) {
-    const type = remote(PoolActor, { numCpus: 1, maxConcurrency: 1 })
-    this.#actors = Array.from({ length: options.processes }, () => type.remote())
-    for (const actor of this.#actors) {
-      this.#track(get(actor.setUp.remote(options.initializer ?? null, options.initargs ?? [])))
-    }
+    const type = remote(PoolActor, { numCpus: 1, maxConcurrency: 1, maxRestarts: -1 })
+    const { processes, initializer = null, initargs = [] } = options
+    this.#actors = Array.from({ length: processes }, () => type.remote(initializer, initargs))
+    this.#idle = [...this.#actors]
   }
 
   /** Results in order. */
@@ -68,41 +80,33 @@ export class Pool implements Disposable {
     items: Iterable<A>,
     options: MapOptions = {},
   ): Promise<R[]> {
-    const results: R[] = []
-    for (const ref of this.#submitChunks(work as never, [...items], options)) results.push(...((await get(ref)) as R[]))
-    return results
+    const chunks = await Promise.all(this.#submitChunks(work as never, [...items], options))
+    return chunks.flat() as R[]
   }
 
-  /** Results in order, one by one as they come. */
-  async *imap<V, R>(
+  /** Results in order, one by one as they come. The work begins at once. */
+  imap<V, R>(
     work: (value: V) => R | Promise<R>,
     items: Iterable<V>,
     options: MapOptions = {},
-  ): AsyncGenerator<R> {
+  ): AsyncGenerator<R, void, undefined> {
     const calls = [...items].map((item) => [item])
-    const refs = this.#submitChunks(work as never, calls, { chunksize: options.chunksize ?? 1 })
-    for (const ref of refs) yield* (await get(ref)) as R[]
+    return inOrder<R>(this.#submitChunks(work as never, calls, { chunksize: options.chunksize ?? 1 }))
   }
 
-  /** Results as they are ready. */
-  async *imapUnordered<V, R>(
+  /** Results as they are ready. The work begins at once. */
+  imapUnordered<V, R>(
     work: (value: V) => R | Promise<R>,
     items: Iterable<V>,
     options: MapOptions = {},
-  ): AsyncGenerator<R> {
+  ): AsyncGenerator<R, void, undefined> {
     const calls = [...items].map((item) => [item])
-    const refs = this.#submitChunks(work as never, calls, { chunksize: options.chunksize ?? 1 })
-    const open = new Map(refs.map((ref, i) => [i, get(ref).then((values) => ({ i, values }))]))
-    while (open.size > 0) {
-      const { i, values } = await Promise.race(open.values())
-      open.delete(i)
-      yield* values as R[]
-    }
+    return asReady<R>(this.#submitChunks(work as never, calls, { chunksize: options.chunksize ?? 1 }))
   }
 
   /** One call, awaited. */
   async apply<A extends readonly unknown[], R>(work: (...args: A) => R | Promise<R>, args: A): Promise<R> {
-    const [result] = await this.#track(get(this.#submit(work as never, [args])))
+    const [result] = await this.#submit(work as never, [args])
     return result as R
   }
 
@@ -119,6 +123,7 @@ export class Pool implements Disposable {
   /** Ends the processes at once; open calls fail. */
   terminate(): void {
     this.#isClosed = true
+    for (const { reject } of this.#queue.splice(0)) reject(makeError('POOL_CLOSED', { what: 'pool' }))
     for (const actor of this.#actors) kill(actor)
   }
 
@@ -134,26 +139,53 @@ export class Pool implements Disposable {
     this.terminate()
   }
 
-  #submit(work: Work, calls: readonly (readonly unknown[])[]): ObjectRef<unknown[]> {
+  #submit(work: Work, calls: readonly (readonly unknown[])[]): Promise<unknown[]> {
     if (this.#isClosed) throw makeError('POOL_CLOSED', { what: 'pool' })
-    const actor = this.#actors[this.#next++ % this.#actors.length] as ActorHandle<PoolActor>
-    return actor.run.remote(work, calls)
-  }
-
-  #submitChunks(work: Work, calls: readonly (readonly unknown[])[], options: MapOptions): ObjectRef<unknown[]>[] {
-    const size = options.chunksize ?? Math.max(1, Math.ceil(calls.length / (this.#actors.length * 4)))
-    const refs: ObjectRef<unknown[]>[] = []
-    for (let i = 0; i < calls.length; i += size) refs.push(this.#submit(work, calls.slice(i, i + size)))
-    for (const ref of refs) this.#track(get(ref)).catch(() => {})
-    return refs
-  }
-
-  #track<T>(promise: Promise<T>): Promise<T> {
+    const promise = new Promise<unknown[]>((resolve, reject) => this.#queue.push({ work, calls, resolve, reject }))
     this.#pending.add(promise)
-    promise.then(
-      () => this.#pending.delete(promise),
-      () => this.#pending.delete(promise),
-    )
+    const forget = (): void => void this.#pending.delete(promise)
+    promise.then(forget, forget)
+    this.#pump()
     return promise
+  }
+
+  /** M2 */
+  #pump(): void {
+    while (this.#queue.length > 0) {
+      const actor = this.#idle.shift()
+      if (!actor) return
+      const { work, calls, resolve, reject } = this.#queue.shift() as Chunk
+      const next = (): void => {
+        this.#idle.push(actor)
+        this.#pump()
+      }
+      try {
+        get(actor.run.remote(work, calls)).then(resolve, reject).finally(next)
+      } catch (error) {
+        reject(error) // The work cannot travel.
+        this.#idle.push(actor)
+      }
+    }
+  }
+
+  #submitChunks(work: Work, calls: readonly (readonly unknown[])[], options: MapOptions): Promise<unknown[]>[] {
+    const size = options.chunksize ?? Math.max(1, Math.ceil(calls.length / (this.#actors.length * 4)))
+    const chunks: Promise<unknown[]>[] = []
+    for (let i = 0; i < calls.length; i += size) chunks.push(this.#submit(work, calls.slice(i, i + size)))
+    return chunks
+  }
+}
+
+async function* inOrder<R>(chunks: readonly Promise<unknown[]>[]): AsyncGenerator<R, void, undefined> {
+  for (const chunk of chunks) yield* (await chunk) as R[]
+}
+
+async function* asReady<R>(chunks: readonly Promise<unknown[]>[]): AsyncGenerator<R, void, undefined> {
+  const open = new Map(chunks.map((chunk, i) => [i, chunk.then((values) => ({ i, values }))]))
+  for (const one of open.values()) one.catch(() => {}) // Whoever asks for it sees its error.
+  while (open.size > 0) {
+    const { i, values } = await Promise.race(open.values())
+    open.delete(i)
+    yield* values as R[]
   }
 }
