@@ -10,6 +10,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import v8 from 'node:v8'
 import * as ray from 'ray-ts'
 import { expectNothingLeft, leftovers } from '../test/leftovers.ts'
 import { dropKept, LANES, type Lane } from './soak/lanes.ts'
@@ -61,6 +62,7 @@ await Promise.all(
   LANES.filter((lane) => lane.name.includes(values.only)).map((lane, i) => run(lane, Number(values.seed) * 100 + i)),
 )
 await sampling
+if (process.env.SOAK_SNAPSHOTS) snapshot('last')
 dropKept()
 const left = await quiesce()
 for (const [name, count] of Object.entries(left)) failures.push(`${name} is ${count} when nothing is left to do`)
@@ -81,9 +83,9 @@ async function run(lane: Lane, seed: number): Promise<void> {
   const outcome: Outcome = { rounds: 0, checked: 0, tolerated: {} }
   outcomes.set(lane.name, outcome)
   while (performance.now() < endAt && failures.length === 0) {
-    const patience = AbortSignal.timeout(ROUND_PATIENCE_MS)
+    let patience: NodeJS.Timeout | undefined
     const stuck = new Promise<never>((_, reject) => {
-      patience.addEventListener('abort', () => reject(new Error(`no end within ${ROUND_PATIENCE_MS / 1000} s`)))
+      patience = setTimeout(() => reject(new Error(`no end within ${ROUND_PATIENCE_MS / 1000} s`)), ROUND_PATIENCE_MS)
     })
     try {
       outcome.checked += await Promise.race([lane.round(context), stuck])
@@ -95,6 +97,7 @@ async function run(lane: Lane, seed: number): Promise<void> {
       else
         failures.push(`${lane.name}, round ${outcome.rounds}: ${error instanceof Error ? error.stack : String(error)}`)
     }
+    clearTimeout(patience)
     await sleep(5)
   }
 }
@@ -103,6 +106,8 @@ async function sampleUntilEnd(): Promise<void> {
   while (performance.now() < endAt && failures.length === 0) {
     await sleep(SAMPLE_MS)
     samples.push(await sample())
+    if (process.env.SOAK_SNAPSHOTS && samples.length === Math.ceil((minutes * 60_000) / SAMPLE_MS / 4))
+      snapshot('first')
   }
 }
 
@@ -235,6 +240,12 @@ function report(all: readonly Trend[]): void {
   const workers = `${workerRss.size} workers seen, median ${median(samples.map((one) => one.workers ?? 0))} at a time`
   console.log(`${failures.length === 0 ? 'passed' : 'failed'}: ${total} results checked, ${workers}; ${file}`)
   process.exitCode = failures.length === 0 ? 0 : 1
+}
+
+/** To find what grows: SOAK_SNAPSHOTS=1 writes the driver's heap after the first quarter and at the end. */
+function snapshot(name: string): void {
+  globalThis.gc?.()
+  v8.writeHeapSnapshot(`.cache/soak-${name}.heapsnapshot`)
 }
 
 function driverTables(): Record<string, number> {

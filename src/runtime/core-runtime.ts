@@ -675,13 +675,18 @@ export function encodePrimitive(value: unknown): Uint8Array {
   return Buffer.from(scratch.subarray(0, end))
 }
 
+/** What was thrown cannot travel: its words do. Asking for them may run user code that throws in turn. */
 function describeError(cause: unknown): Error {
-  const error = new Error(cause instanceof Error ? cause.message : String(cause))
-  if (cause instanceof Error) {
-    error.name = cause.name
-    if (cause.stack) error.stack = cause.stack
+  try {
+    const error = new Error(String(cause instanceof Error ? cause.message : cause))
+    if (cause instanceof Error) {
+      error.name = String(cause.name)
+      if (cause.stack) error.stack = String(cause.stack)
+    }
+    return error
+  } catch {
+    return new Error('what it threw can neither travel nor be described')
   }
-  return error
 }
 
 function actorCreationError(failure: Failure): Uint8Array | null {
