@@ -1,4 +1,5 @@
 // Failure here looks like a program that starts a second cluster unasked, joins the wrong one, or reads yesterday's references.
+import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
@@ -373,5 +374,35 @@ describe('the runtime context', () => {
     expect(() => getNodeId.remote()).toThrow(
       /getNodeId is no remote function[\s\S]*getRuntimeContext\(\)\.getNodeId\(\)/,
     )
+  })
+})
+
+describe('the package', () => {
+  test('[ARCH-01] import loads this package only: no library of it, no third party', () => {
+    const program = `
+      import { Session } from 'node:inspector'
+      const session = new Session()
+      session.connect()
+      const urls = []
+      session.on('Debugger.scriptParsed', ({ params }) => urls.push(params.url))
+      session.post('Debugger.enable')
+      const ray = await import('ray-ts')
+      console.log(JSON.stringify({ urls: urls.filter((url) => url.startsWith('file:')), names: Object.keys(ray) }))`
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8' })
+    const { urls, names } = JSON.parse(stdout) as { urls: string[]; names: string[] }
+    expect(names).toEqual(expect.arrayContaining(['init', 'remote', 'get', 'put', 'wait', 'kill', 'cancel', 'util']))
+    expect(urls.length).toBeGreaterThan(0)
+    for (const url of urls) expect(url).toMatch(/\/dist\/[^/]+\.js$/)
+  })
+
+  test('[EXTRA-04] await using: the node ends with the block', async () => {
+    let sessionDir = ''
+    {
+      await using cluster = await ray.init({ numCpus: 1 })
+      sessionDir = cluster.sessionDir
+      expect(await ray.get(noop.remote())).toBe(1)
+    }
+    expect(ray.isInitialized()).toBe(false)
+    expect(leftovers(sessionDir)).toEqual([])
   })
 })

@@ -20,7 +20,7 @@ export const assignment: {
   shared: unknown
 } = { resources: {}, gpus: [], incarnation: 0, exitActor: null, shared: undefined }
 
-const neverAborted = new AbortController().signal
+let neverAborted: AbortSignal | null = null
 
 /** Where the code that asks is running: see `ray.getRuntimeContext`. */
 export class RuntimeContext {
@@ -100,7 +100,10 @@ export class RuntimeContext {
 
   /** Fires when the running task is cancelled: pass it to fetch and timers, or look at `aborted` in loops. */
   get signal(): AbortSignal {
-    return currentTask()?.controller.signal ?? neverAborted
+    const running = currentTask()?.controller.signal
+    if (running) return running
+    neverAborted ??= new AbortController().signal
+    return neverAborted
   }
 }
 

@@ -54,7 +54,7 @@ const server = net.createServer((socket) => {
   peers.add(peer)
 })
 
-server.listen(config.ownSocket, () => {
+server.once('listening', () => {
   link.send({
     t: 'register',
     kind: 'worker',
@@ -69,6 +69,14 @@ server.listen(config.ownSocket, () => {
   link.ref()
   link.connect(config.nodeSocket).catch(() => process.exit(1))
 })
+listenAt(config.ownSocket)
+
+/** `listen` loads node:cluster, and with it child_process, before anything else: a tenth of a worker's start. */
+function listenAt(socket: string): void {
+  const own = server as net.Server & { _listen2?: (address: string, port: number, addressType: number) => void }
+  if (typeof own._listen2 === 'function') own._listen2(socket, -1, -1)
+  else server.listen(socket)
+}
 
 function onMessage(message: FromNode): void {
   switch (message.t) {

@@ -77,12 +77,16 @@ export class ActorExecutor {
   async become(spec: ActorSpec, incarnation: number): Promise<void> {
     this.#isBecoming = true
     const { link } = this.#runtime
+    let made: AbortController | null = null
     const context: TaskContext = {
       taskId: spec.handleId,
       name: `${spec.className}.constructor`,
       actorId: spec.actorId,
       attempt: incarnation,
-      controller: new AbortController(),
+      get controller() {
+        made ??= new AbortController()
+        return made
+      },
     }
     try {
       setSerialTask(context)
