@@ -3,7 +3,6 @@
 //   I3. One connection a process: a second init is refused, also while the first is under way, and in workers, which have theirs.
 //   I4. A failed init leaves nothing behind, and may be tried again.
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { makeError } from '../errors/index.ts'
 import { removeSession } from '../runtime/session.ts'
 import { resolveSystemConfig } from '../runtime/system-config.ts'
@@ -16,8 +15,6 @@ import { startLocal } from './start-local.ts'
 import { currentAddress, currentRuntime, setAutoInit, setRuntime } from './state.ts'
 
 export type { Cluster } from './connection.ts'
-
-const LINK_CLOSES_WITHIN_MS = 1000
 
 let connection: Connection | null = null
 let starting: Promise<Cluster> | null = null
@@ -86,8 +83,7 @@ export async function shutdown(): Promise<void> {
     runtime.link.ref()
     const node = await ending.node.catch(() => null)
     await node?.end()
-    // The last lines of workers come until the link closes, which follows the node's end.
-    if (node) await Promise.race([ending.closed, sleep(LINK_CLOSES_WITHIN_MS, undefined, { ref: false })])
+    if (node && runtime.link.isConnected) await ending.closed // The last lines of workers come until then.
   } else await lastLines(runtime)
   runtime.link.destroy()
   ending.stopPrinting()

@@ -51,7 +51,7 @@ test('[ARCH-09] P3: idle ones above the limit end, oldest first; actors do not c
   if (!actor || !busy) throw new Error('five were made')
   Object.assign(actor, { state: 'leased', isActor: true })
   busy.state = 'leased'
-  idle.forEach((worker, i) => workers.release(i, worker))
+  for (const [i, worker] of idle.entries()) workers.release(i, worker)
   expect(workers.surplus(1000).map(({ address }) => address.tag)).toEqual([3]) // The second is idle for 999 ms only.
   expect(workers.surplus(2000).map(({ address }) => address.tag)).toEqual([4])
   expect(workers.surplus(9000)).toEqual([]) // One busy and one idle make two.

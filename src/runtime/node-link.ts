@@ -30,6 +30,10 @@ export class NodeLink {
     this.#events = events
   }
 
+  get isConnected(): boolean {
+    return this.#socket !== null && !this.isClosed
+  }
+
   async connect(path: string): Promise<void> {
     const socket = net.connect(path)
     await new Promise<void>((resolve, reject) => {
