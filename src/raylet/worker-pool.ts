@@ -174,7 +174,7 @@ export class WorkerPool {
   surplus(now: Ms): PooledWorker[] {
     const idle = [...this.workers.values()].filter((worker) => worker.state === 'idle')
     let excess = -this.#config.softLimit
-    for (const worker of this.workers.values()) if (!worker.isActor) excess++
+    for (const worker of this.workers.values()) if (!worker.isActor && worker.state !== 'exiting') excess++
     const old = idle.filter((worker) => now - worker.idleSince >= this.#config.idleMs)
     old.sort(
       (a, b) =>
