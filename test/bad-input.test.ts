@@ -53,6 +53,7 @@ const WRONG: Readonly<Record<string, Readonly<Record<string, readonly unknown[]>
     maxTaskRetries: [-2, 0.5],
     maxConcurrency: [0, -1, 1.5, '2'],
     maxPendingCalls: [-2, 0.5],
+    threaded: ['yes', 1],
     concurrencyGroups: [5, { io: 0 }, { io: 'x' }, []],
     allowOutOfOrderExecution: ['yes'],
   },
