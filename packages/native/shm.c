@@ -41,6 +41,7 @@ typedef struct {
   void *data;
   size_t bytes;
   header_t *header; /* of a reader; NULL for a writer's mapping */
+  bool is_live;     /* its buffer exists: the finalizer owns this */
 } mapping_t;
 
 static int64_t mappings = 0;
@@ -62,8 +63,9 @@ static void drop(mapping_t *mapping) {
 static void finalize(napi_env env, void *data, void *hint) {
   (void)env;
   (void)data;
-  drop(hint);
-  free(hint);
+  mapping_t *mapping = hint;
+  drop(mapping);
+  if (mapping->is_live) free(mapping);
 }
 
 static napi_value fail(napi_env env, const char *what) {
@@ -89,10 +91,15 @@ static bool path_argument(napi_env env, napi_value value, char *path) {
 static napi_value to_buffer(napi_env env, mapping_t *mapping) {
   napi_value buffer;
   __atomic_add_fetch(&mappings, mapping->header == NULL ? 1 : 2, __ATOMIC_RELAXED);
-  if (napi_create_external_arraybuffer(env, mapping->data, mapping->bytes, finalize, mapping, &buffer) == napi_ok) return buffer;
-  /* Some embedders forbid external buffers: say so. The finalizer does not run in this case. */
+  if (napi_create_external_arraybuffer(env, mapping->data, mapping->bytes, finalize, mapping, &buffer) == napi_ok) {
+    mapping->is_live = true;
+    return buffer;
+  }
+  /*
+   * Too large for this Node, or forbidden by an embedder. The finalizer has run, runs later, or never does: that differs between
+   * versions. So the pages go now, and these few bytes are never freed (H3).
+   */
   drop(mapping);
-  free(mapping);
   bool is_pending = false;
   napi_is_exception_pending(env, &is_pending);
   if (!is_pending) napi_throw_error(env, "EIO", "external ArrayBuffers are not allowed here");

@@ -1,5 +1,6 @@
 // The native addon (packages/native), where there is one for this platform.
 
+import { constants } from 'node:buffer'
 import fs from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
@@ -15,6 +16,8 @@ interface Addon {
 
 /** The kernel's limit of mappings for a process, less what V8 and libraries need. Near it, values are copied instead. */
 const MAPPINGS_RESERVE = 8000
+/** Node 20 makes no buffer of foreign memory beyond 4 GiB: such values are copied when read. */
+const VIEW_BYTES_MAX = constants.MAX_LENGTH
 
 export function nativeBackend(): ShmBackend | null {
   const addon = load()
@@ -24,7 +27,7 @@ export function nativeBackend(): ShmBackend | null {
     kind: 'native',
     canRecycle: true,
     openReader: (path, { offset, bytes, isCounted }) => {
-      if (addon.mappings() >= mappingsMax) return readCopy(path, offset, bytes)
+      if (addon.mappings() >= mappingsMax || bytes > VIEW_BYTES_MAX) return readCopy(path, offset, bytes)
       const buffer = addon.openReader(path, offset, bytes, isCounted)
       return buffer && { buffer, byteOffset: 0, byteLength: bytes }
     },
