@@ -7,13 +7,16 @@ export { ObjectRefGenerator } from './api/generator.ts'
 export { type GetOptions, get, put, type Values, type WaitOptions, wait } from './api/get-put-wait.ts'
 export { type Cluster, init, isInitialized, shutdown } from './api/init.ts'
 export { ObjectRef } from './api/object-ref.ts'
+export type { ObjectSpillingOptions } from './api/object-spilling.ts'
 export {
   type ActorOptions,
   type InitOptions,
+  type LogLevel,
   type MethodOptions,
   NodeAffinitySchedulingStrategy,
   type ResourceOptions,
   type RuntimeEnvOptions,
+  type SystemConfigOptions,
   type TaskCallOptions,
   type TaskOptions,
 } from './api/options.ts'

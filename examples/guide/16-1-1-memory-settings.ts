@@ -11,7 +11,15 @@ const directories = [path.join(dir, 'nvme/ray_spill'), path.join(dir, 'hdd/ray_s
 
 await using cluster = await ray.init({
   objectStoreMemory: 80 * 1024 ** 2,
-  objectSpilling: { type: 'filesystem', directoryPath: directories, bufferSize: 1_048_576 },
+  systemConfig: {
+    objectSpillingConfig: {
+      type: 'filesystem',
+      params: { directoryPath: directories, bufferSize: 1_048_576 }, // the option objectSpilling is the short form
+    },
+    maxIoWorkers: 8,
+    minSpillingSize: 100 * 1024 * 1024,
+    objectStoreFullDelayMs: 100,
+  },
 })
 
 // 160 MB into a store of 80 MB.

@@ -20,8 +20,11 @@ import { setRuntime } from './state.ts'
 export interface Cluster extends AsyncDisposable {
   /** What another program on this machine passes as `address` to join. */
   readonly address: string
+  /** Of the node that this program talks to: 56 hex digits. */
   readonly nodeId: string
+  /** Where the node keeps its sockets and logs. */
   readonly sessionDir: string
+  /** See `ray.shutdown`. */
   shutdown(): Promise<void>
 }
 

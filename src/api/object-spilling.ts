@@ -3,7 +3,9 @@
 import { makeError } from '../errors/index.ts'
 import { parseOptions } from './options.ts'
 
+/** Where objects go when the store is full. */
 export interface ObjectSpillingOptions {
+  /** Default. */
   readonly type?: 'filesystem'
   /** One folder, or several that are used in turn. */
   readonly directoryPath?: string | readonly string[]

@@ -5,6 +5,9 @@
 
 import { makeError } from '../errors/index.ts'
 import { SYSTEM_CONFIG_KEYS, type SystemConfigOptions } from '../runtime/system-config.ts'
+
+export type { SystemConfigOptions }
+
 import type { SchedulingStrategy } from '../wire/messages.ts'
 import type { ObjectSpillingOptions } from './object-spilling.ts'
 
@@ -150,8 +153,9 @@ export interface InitOptions {
   readonly systemConfig?: SystemConfigOptions
 }
 
-export type LogLevel = (typeof LOG_LEVELS)[number]
-export const LOG_LEVELS = ['debug', 'info', 'warning', 'error', 'critical'] as const
+/** How much is told, from everything to nothing but what ends the program. */
+export type LogLevel = 'debug' | 'info' | 'warning' | 'error' | 'critical'
+export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warning', 'error', 'critical']
 
 /** As in Ray. */
 export const OBJECT_STORE_BYTES_MIN = 75 * 1024 * 1024
