@@ -10,7 +10,7 @@ const PAGES = ['README.md', ...fs.readdirSync('docs').map((name) => path.join('d
 )
 const FOLDER = '.cache/docs'
 /** Written by a run of the benchmarks. */
-const MADE_LATER = new Set(['docs/benchmarks.md', 'docs/actors.md'])
+const MADE_LATER = new Set(['docs/benchmarks.md'])
 
 interface Block {
   readonly name: string
