@@ -211,11 +211,13 @@ function refuseHiddenState(capture: Capture, value: object, proto: object): void
   for (let p: object | null = proto; p && p !== Object.prototype; p = Object.getPrototypeOf(p) as object | null) {
     const type = hasOwn.call(p, 'constructor') ? (p.constructor as unknown) : undefined
     if (typeof type !== 'function') continue
-    const text = Function.prototype.toString.call(type)
-    if (!isCopied) refuseNative(capture, value, type, isNative(text))
-    if (knownNode(type)) return // Node's own from here on.
-    if (!/#[\p{ID_Start}$_]/u.test(text)) continue
-    const fields = internals(value).privateFields
+    const { isNativeType, isKnown, origin, mayHavePrivate } = factsOf(type)
+    if (!isCopied && origin !== undefined)
+      capture.refuse(`it holds state of this process (node:${origin})`, MAKE_THERE, value)
+    if (!isCopied && isNativeType)
+      capture.refuse(`JavaScript has no way to copy the inside of a ${type.name}`, MAKE_THERE, value)
+    if (isKnown) return // Node's own from here on.
+    const fields = mayHavePrivate ? internals(value).privateFields : []
     if (fields.length > 0)
       capture.refuse(`its private fields (${fields.join(', ')}) cannot be read from outside`, PRIVATE_HINT, value)
   }
@@ -225,17 +227,35 @@ const PRIVATE_HINT =
   "Make it inside the task or actor, use TypeScript's private instead of #, " +
   "or give the class static [Symbol.for('ray-ts.serialize')] and [Symbol.for('ray-ts.deserialize')]."
 
-function refuseNative(capture: Capture, value: object, type: Function, isNativeType: boolean): void {
-  const builtin = builtinName(type) ?? internalName(type, isNativeType)
-  if (builtin !== undefined && !builtin.startsWith('events'))
-    capture.refuse(`it holds state of this process (node:${builtin})`, MAKE_THERE, value)
-  if (isNativeType) capture.refuse(`JavaScript has no way to copy the inside of a ${type.name}`, MAKE_THERE, value)
+interface ClassFacts {
+  readonly isNativeType: boolean
+  /** A global, or of a Node module. */
+  readonly isKnown: boolean
+  /** The part of Node that it belongs to, unless that keeps no state outside of JavaScript. */
+  readonly origin: string | undefined
+  readonly mayHavePrivate: boolean
+}
+
+const facts = new WeakMap<Function, ClassFacts>()
+
+/** Kept: thousands of instances share a class, and the inspector takes 0.1 ms. */
+function factsOf(type: Function): ClassFacts {
+  let known = facts.get(type)
+  if (!known) {
+    const text = Function.prototype.toString.call(type)
+    const isNativeType = isNative(text)
+    const isKnown = knownNode(type) !== undefined
+    const builtin = builtinName(type) ?? (isNativeType || isKnown ? undefined : internalName(type))
+    const origin = builtin?.startsWith('events') ? undefined : builtin
+    known = { isNativeType, isKnown, origin, mayHavePrivate: /#[\p{ID_Start}$_]/u.test(text) }
+    facts.set(type, known)
+  }
+  return known
 }
 
 /** Classes inside of Node that no module exports, such as those of timers. */
-function internalName(type: Function, isNativeType: boolean): string | undefined {
-  if (isNativeType || knownNode(type)) return undefined
-  const location = internals(type).location
+function internalName(type: Function): string | undefined {
+  const { location } = internals(type)
   const url = location ? scriptOf(location.scriptId).url : ''
   return url.startsWith('node:') ? `${url.slice(5)}, ${type.name}` : undefined
 }
