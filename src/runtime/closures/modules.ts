@@ -28,7 +28,9 @@ export function prefetch(nodes: readonly Node[]): Promise<unknown> | null {
     sharing,
     ...missing.map(async (node) => {
       const { attributes, parent, spec } = node
-      const options = attributes ? { with: Object.fromEntries(attributes) } : undefined
+      const isBareJson = !attributes && /\.json$/.test(spec) // Vite takes the attribute away.
+      const given = isBareJson ? [['type', 'json'] as const] : attributes
+      const options = given ? { with: Object.fromEntries(given) } : undefined
       modules.set(keyOf(node), await importFrom(parent ?? import.meta.url, spec, options))
     }),
   ])
