@@ -123,6 +123,7 @@ const ELSEWHERE = {
   NotInitializedError: 'below',
   ObjectStoreFullError: 'disk.test.ts',
   OutOfDiskError: 'disk.test.ts',
+  RayConnectionError: 'init.test.ts',
   RaySystemError: 'below',
 }
 
@@ -144,17 +145,22 @@ test('[TASK-17] each class is forced somewhere', () => {
   const forced = [...Object.keys(FORCED), ...Object.keys(ELSEWHERE)].sort()
   expect(forced).toEqual(Object.keys(ERROR_CLASSES).sort())
   for (const [className, file] of Object.entries(ELSEWHERE))
-    if (file !== 'below') expect(fs.readFileSync(path.join('test', file), 'utf8')).toContain(`exceptions.${className}`)
+    if (file !== 'below')
+      expect(fs.readFileSync(path.join('test', file), 'utf8')).toMatch(new RegExp(`${className}\\b`))
 })
 
 describe('without a node', () => {
-  test('[TASK-17][EXTRA-09] NotInitializedError: a handle of a session that is over', async () => {
-    const actor = Remote.remote()
-    await ray.get(actor.pid.remote())
+  test('[TASK-17][EXTRA-09] NotInitializedError: a program that does not want to start a node by accident', async () => {
     await ray.shutdown()
-    const error = await failureOf(() => actor.pid.remote())
-    expect(error).toBeInstanceOf(ray.exceptions.NotInitializedError)
-    expect(error.message).toMatch(/ray\.init/)
+    process.env.RAY_ENABLE_AUTO_CONNECT = '0'
+    try {
+      const error = await failureOf(() => ray.put(1))
+      expect(error).toBeInstanceOf(ray.exceptions.NotInitializedError)
+      expect(error.message).toMatch(/ray\.init/)
+      expect(ray.isInitialized()).toBe(false)
+    } finally {
+      delete process.env.RAY_ENABLE_AUTO_CONNECT
+    }
   })
 
   test('[TASK-17][EXTRA-09] RaySystemError: a node that cannot start says why', async () => {

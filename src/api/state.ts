@@ -37,7 +37,12 @@ export function currentRuntime(): CoreRuntime | null {
 
 /** The runtime, started with defaults if need be. */
 export function requireRuntime(): CoreRuntime {
-  const runtime = holder.runtime ?? holder.autoInit?.()
+  const runtime = holder.runtime ?? (mayStart() ? holder.autoInit?.() : undefined)
   if (!runtime) throw makeError('NOT_INITIALIZED')
   return runtime
+}
+
+/** Ray's switch for programs that must not start a node by accident. */
+function mayStart(): boolean {
+  return process.env.RAY_ENABLE_AUTO_CONNECT !== '0'
 }
