@@ -172,6 +172,7 @@ function makePlan(definition: Definition, options: TaskOptions, runtime: CoreRun
   const extras: Record<string, unknown> = { name }
   if (options.generatorBackpressureNumObjects) extras.backpressure = options.generatorBackpressureNumObjects
   if (maxCalls > 0) extras.maxCalls = maxCalls
+  if (maxRetries === 0) extras.once = true
   return {
     entry: name === entry.name ? entry : { ...entry, name },
     schedulingClass: classOf(leaseSpec(options, name, 1, maxRetries !== 0, runtime)),

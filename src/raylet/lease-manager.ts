@@ -138,7 +138,13 @@ export class LeaseManager {
 
   check(): void {
     const sum: Record<string, number> = { ...this.free }
-    for (const granted of this.leases.values()) add(sum, granted.held)
+    for (const granted of this.leases.values()) {
+      add(sum, granted.held)
+      invariant(!this.#queue.has(granted.leaseId), `L2: ${granted.leaseId} is granted and waits`)
+      invariant(this.#byWorker.get(granted.worker) === granted, `L2: ${granted.worker} has another lease`)
+      invariant(granted.blocked > 0 || granted.lent === 0, `L1: ${granted.leaseId} lends its CPU but does not wait`)
+    }
+    invariant(this.#byWorker.size === this.leases.size, 'L2: a worker without a lease counts as leased')
     for (const name of Object.keys(this.total)) {
       invariant(
         (sum[name] ?? 0) === (this.total[name] ?? 0),

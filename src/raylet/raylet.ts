@@ -8,6 +8,7 @@
 
 import type { JobId, NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
 import { ownerOf } from '../ids/ids.ts'
+import { invariant } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import { formatResources } from '../scheduling/resources.ts'
 import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
@@ -121,6 +122,11 @@ export class Raylet {
 
   check(): void {
     this.leases.check()
+    for (const { address, state } of this.pool.workers.values()) {
+      const lease = this.leases.leaseOf(address.tag)
+      const isRight = state === 'exiting' || (state === 'leased') === (lease !== undefined)
+      invariant(isRight, `N1: worker ${address.tag} is ${state}, its lease is ${lease?.leaseId ?? 'none'}`)
+    }
   }
 
   #start(): void {

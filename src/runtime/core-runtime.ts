@@ -521,7 +521,8 @@ export class CoreRuntime {
     const peer = this.#peer(target.address)
     const { out } = peer
     const index = peer.indexOf(task.fn, task.actorId !== null, task.extras)
-    const again = task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt }) : null
+    const again =
+      task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt, once: task.retriesLeft === 0 }) : null
     writePush(out, task.sequence, index, task.numReturns, task.args as Uint8Array, task.nestedRefs, again)
     peer.schedule()
   }

@@ -5,7 +5,7 @@
 // Invariants:
 //   X1. Every push is answered once: a reply, or the end of the process.
 //   X2. Normal tasks run in order and alone. When one turns out slow, or waits for others, those behind it are given back.
-//   X4. Replies leave before user code runs that is slow or unknown: nobody's result waits for somebody else's work.
+//   X4. Replies leave before user code runs that is slow or unknown, or must run once: nobody's result waits for somebody else's work.
 
 import { makeError } from '../errors/index.ts'
 import { makeObjectId } from '../ids/ids.ts'
@@ -165,7 +165,8 @@ export class Executor {
       this.#runner.replyStatus(job, STATUS.cancelled)
       return
     }
-    if (loaded.averageMicros < 0 || loaded.averageMicros > SLOW_MICROS) this.#runtime.flushTo(job.peer)
+    if (loaded.averageMicros < 0 || loaded.averageMicros > SLOW_MICROS || job.extras.once)
+      this.#runtime.flushTo(job.peer)
     this.#running = job
     const began = performance.now()
     this.#runningSince = began

@@ -202,7 +202,6 @@ export class Cluster {
       const executor = new SimExecutor(shell)
       worker.shell = shell
       worker.executor = executor
-      this.bugs.executor?.(executor)
       const { turnEnd } = { turnEnd: os.onTurnEnd }
       os.onTurnEnd = () => {
         shell.settle()
@@ -283,7 +282,7 @@ export class Cluster {
       if (!this.#clients.has(message.owner)) this.#freeStored([message.storageId], -1)
       return
     }
-    this.judge.onNodeMessage(message)
+    this.judge.onNodeMessage(client.tag, message)
     const input = { kind: 'message', from: client.tag, message } as const
     const isForGcs = message.t.startsWith('actor.') || message.t.startsWith('kv.')
     if (isForGcs) this.#performGcs(this.gcs.step(this.world.now, input))
@@ -314,7 +313,8 @@ export class Cluster {
 
   /** The node hears of the end a little later than it happens. */
   #workerEnded(worker: WorkerProcess): void {
-    if (worker.shell) this.judge.onProcessEnd(worker.shell.tag)
+    const tag = this.#clientsOf.get(worker.os)?.tag ?? -1
+    if (tag >= 0) this.judge.onProcessEnd(tag)
     this.world.after(this.world.random.next() * 3, () => {
       this.node.enter(() => {
         const client = this.#clientsOf.get(worker.os)

@@ -71,7 +71,7 @@ export class CoreShell {
     this.link = link
     this.core = new CoreWorker(tag, encodePrimitive)
     this.host = new HostOf(this)
-    cluster.bugs.core?.(this.core, this)
+    cluster.bugs.core?.(this.core)
   }
 
   get tag(): WorkerTag {
@@ -363,7 +363,8 @@ export class CoreShell {
       writeDefine(peer.out, index, task.actorId !== null, task.fn.key, task.extras ? packData(task.extras) : null)
     }
     if (!task.args) throw new InvariantError(`D1: the task ${task.sequence} is pushed without arguments`)
-    const extras = task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt }) : null
+    const extras =
+      task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt, once: task.retriesLeft === 0 }) : null
     writePush(peer.out, task.sequence, index, task.numReturns, task.args, task.nestedRefs, extras)
     this.cluster.judge.onPush(this, target, task)
   }

@@ -4,6 +4,7 @@
 //   J1. A value that is got is the one that its task returns; a failure is one that something in this world explains.
 //   J2. A task begins at most once more than it may be retried; a call of an actor starts in the order of submission.
 //   J3. A task arrives at a worker that its owner has leased. An actor has at most one live incarnation.
+//   J5. A worker's CPU is lent exactly while it waits.
 //   J4. An object lives while a living process holds a reference to it; its stored copy too.
 // Liveness, at the end (`checkEnd`): nothing waits, and when all references are dropped all tables are empty.
 
@@ -58,6 +59,8 @@ export class Judge {
   readonly #lives = new Map<WorkerTag, Life>()
   /** What dead processes held or had given away: their word of it may be lost with them, and the object with it. */
   readonly #tainted = new Set<ObjectId>()
+  /** How often a leased worker has said that it waits, and not yet that it goes on. */
+  readonly #waits = new Map<WorkerTag, { readonly leaseId: string; readonly count: number }>()
   #order = 0
   readonly counts: Record<string, number> = {}
 
@@ -149,10 +152,9 @@ export class Judge {
     this.#cluster.world.log(`${worker.os.name} begins ${id}`)
     record.begun++
     const { retries } = record.options
-    invariant(
-      retries < 0 || record.begun <= retries + 1,
-      `J2: ${id} with ${retries} retries begins ${record.begun} times`,
-    )
+    // Of a dead worker's quick tasks, done in one turn, only the first pays; where no retry is left, each is alone in its turn (`once`).
+    const begunMax = retries === 0 ? 1 : retries + 1 + record.deaths
+    invariant(retries < 0 || record.begun <= begunMax, `J2: ${id} with ${retries} retries begins ${record.begun} times`)
     if (!actor || record.begun > 1 || actor.spec.options.maxConcurrency > 1) return
     const life = this.#lives.get(worker.tag)
     if (!life) return
@@ -168,6 +170,8 @@ export class Judge {
       if (life.actorId !== actorId || !this.#cluster.isAlive(tag)) continue
       throw new InvariantError(`J3: incarnation ${incarnation} of ${actorId} starts while ${life.incarnation} lives`)
     }
+    const maxRestarts = this.#actors.get(actorId)?.spec.maxRestarts ?? 0
+    invariant(maxRestarts < 0 || incarnation <= maxRestarts, `J3: ${actorId} restarts more than ${maxRestarts} times`)
     this.#lives.set(worker.tag, { actorId, incarnation, last: new Map() })
     this.#count('incarnations')
   }
@@ -223,7 +227,11 @@ export class Judge {
         return record?.isCancelled === true
       case 'workerCrashed':
       case 'actorUnavailable':
-        return record !== undefined && record.options.retries >= 0 && record.deaths > record.options.retries
+        return (
+          record !== undefined &&
+          record.options.retries >= 0 &&
+          Math.max(record.deaths, record.begun) > record.options.retries
+        )
       case 'refused':
         return this.#cluster.hadStartFailures || record === undefined || !fitsTotal(record.options, faults.total)
       case 'actorDied':
@@ -281,9 +289,22 @@ export class Judge {
     if (message.t === 'actor.outOfScope') this.onActorEnded(message.actorId)
   }
 
-  onNodeMessage(message: ToNode): void {
+  onNodeMessage(from: WorkerTag, message: ToNode): void {
+    this.#followWaits(from, message)
     if (message.t === 'actor.kill' && message.noRestart) this.onActorEnded(message.actorId)
     if (message.t === 'actor.exited') this.onActorEnded(message.actorId)
+  }
+
+  /** J5, told before the raylet hears the message: so far it must agree with what the worker has said. */
+  #followWaits(from: WorkerTag, message: ToNode): void {
+    if (message.t !== 'worker.blocked' && message.t !== 'worker.unblocked') return
+    const lease = this.#cluster.raylet.leases.leaseOf(from)
+    if (!lease) return
+    const known = this.#waits.get(from)
+    const count = known?.leaseId === lease.leaseId ? known.count : lease.blocked
+    invariant(lease.blocked === count, `J5: ${from} waits ${count} times, but counts as waiting ${lease.blocked} times`)
+    const next = message.t === 'worker.blocked' ? count + 1 : Math.max(0, count - 1)
+    this.#waits.set(from, { leaseId: lease.leaseId, count: next })
   }
 
   /** J4, after a turn of `owner`. */

@@ -2,10 +2,13 @@
 // the seed: `npm run sim -- --seed N` prints what happened.
 
 import { describe, expect, test } from 'vitest'
+import { BUGS } from './bugs.ts'
 import { runSeed } from './scenario.ts'
 import seeds from './seeds.json' with { type: 'json' }
 
 const FIXED_SEEDS = 60
+/** Bugs that are found so early are hunted here; `npm run sim -- --bugs` hunts all. */
+const QUICK_BUG_SEEDS = 60
 
 function failures(of: readonly number[]): string[] {
   const found: string[] = []
@@ -23,6 +26,11 @@ describe('the simulated node', () => {
 
   test('seeds that once failed', () => {
     expect(failures(seeds)).toEqual([])
+  })
+
+  test.each(BUGS.filter(({ seeds: within }) => within <= QUICK_BUG_SEEDS))('notices $name: $what', (bug) => {
+    const found = Array.from({ length: bug.seeds }, (_, seed) => seed).some((seed) => runSeed(seed, { bug }).failure)
+    expect(found).toBe(true)
   })
 
   test('the same seed gives the same world', () => {

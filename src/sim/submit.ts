@@ -65,6 +65,7 @@ interface Written {
 
 export function submitTask(shell: CoreShell, script: Script, options: CallOptions, parent: ObjectId): Submitted {
   const extras: Record<string, unknown> = { name: 'f' }
+  if (options.retries === 0) extras.once = true
   if (options.maxCalls) extras.maxCalls = options.maxCalls
   if (options.backpressure) extras.backpressure = options.backpressure
   const fn = shell.cluster.functionOf(shell, options.fn ?? 'fn:quick')
@@ -113,7 +114,7 @@ function submit(shell: CoreShell, plan: Plan): Submitted {
     nestedRefs: written.nested,
     retriesLeft: options.retries,
     attempt: 0,
-    retryOn: options.retriesThrown ? () => true : null,
+    retryOn: options.retriesThrown ? (bytes) => shell.failureOf(0, bytes).kind === 'thrown' : null,
     extras: plan.extras,
     schedulingClass: plan.schedulingClass,
     actorId: plan.actorId,

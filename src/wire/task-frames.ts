@@ -55,6 +55,8 @@ export interface PushExtras {
   /** The returns' references have left the owner: the worker publishes them itself. */
   readonly publish?: boolean
   readonly maxCalls?: number
+  /** It must not run again: what ran before it is answered first, so that a death in it is known to be its own. */
+  readonly once?: boolean
   readonly retryExceptions?: boolean
   readonly parentTask?: ObjectId
   readonly [key: string]: unknown
