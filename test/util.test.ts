@@ -160,4 +160,10 @@ test('[PERF-02][EXTRA-05] bounded maps keep few in flight and lose nothing', asy
   for await (const value of mapUnordered((x: number) => square.remote(x), [1, 2, 3], { inFlight: 2 })) sum += value
   for await (const value of asCompleted([square.remote(4)])) sum += value
   expect(sum).toBe(1 + 4 + 9 + 16)
+  const double = ray.remote((x: number) => 2 * x)
+  const doubled: number[] = []
+  for await (const one of mapBounded(double, [1, 2, 3], { inFlight: 2 })) doubled.push(one)
+  expect(doubled).toEqual([2, 4, 6])
+  const wrong = { maxInFlight: 2 } as { inFlight?: number }
+  await expect(mapUnordered(double, [1], wrong).next()).rejects.toThrow(/maxInFlight[\s\S]*inFlight/)
 })

@@ -360,6 +360,8 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   'ray.cancel': { force: flag, recursive: flag },
   'ray.kill': { noRestart: flag },
   'ray.getActor': { namespace: text },
+  'ray.util.mapUnordered': { inFlight: positive },
+  'ray.util.mapBounded': { inFlight: positive },
   'ray.wait': { numReturns: positive, timeoutS: either(amount, oneOf(null)), fetchLocal: flag },
 }
 
@@ -423,6 +425,8 @@ export type OptionTarget =
   | 'ray.cancel'
   | 'ray.kill'
   | 'ray.getActor'
+  | 'ray.util.mapUnordered'
+  | 'ray.util.mapBounded'
   | 'objectSpilling'
 
 /** Checks `raw` against the table of `target`; undefined values count as absent. */

@@ -2,6 +2,15 @@
 
 import { get, wait } from '../get-put-wait.ts'
 import type { ObjectRef } from '../object-ref.ts'
+import { parseOptions } from '../options.ts'
+
+/** A function that submits, e.g. `(item) => work.remote(item)`, or the remote function itself. */
+export type Submit<V, R> = ((item: V) => ObjectRef<R>) | { remote(item: V): ObjectRef<R> }
+
+export interface BoundedOptions {
+  /** Default 100. */
+  readonly inFlight?: number
+}
 
 /** Yields the values of references as they become ready. */
 export async function* asCompleted<T>(refs: Iterable<ObjectRef<T>>): AsyncGenerator<T, void, undefined> {
@@ -13,13 +22,14 @@ export async function* asCompleted<T>(refs: Iterable<ObjectRef<T>>): AsyncGenera
   }
 }
 
-/** Results of `submit` over `items` as they become ready, with at most `inFlight` (default 100) running. */
+/** Results of `work` over `items` as they become ready, with at most `inFlight` (default 100) running. */
 export async function* mapUnordered<V, R>(
-  submit: (item: V) => ObjectRef<R>,
+  work: Submit<V, R>,
   items: Iterable<V> | AsyncIterable<V>,
-  options: { inFlight?: number } = {},
+  options: BoundedOptions = {},
 ): AsyncGenerator<R, void, undefined> {
-  const inFlight = options.inFlight ?? 100
+  const { inFlight = 100 } = parseOptions<BoundedOptions>('ray.util.mapUnordered', options)
+  const submit = submitterOf(work)
   let open: ObjectRef<R>[] = []
   for await (const item of items) {
     open.push(submit(item))
@@ -31,17 +41,23 @@ export async function* mapUnordered<V, R>(
   yield* asCompleted(open)
 }
 
-/** Results of `submit` over `items` in order, with at most `inFlight` (default 100) running or waiting to be taken. */
+/** Results of `work` over `items` in order, with at most `inFlight` (default 100) running or waiting to be taken. */
 export async function* mapBounded<V, R>(
-  submit: (item: V) => ObjectRef<R>,
+  work: Submit<V, R>,
   items: Iterable<V> | AsyncIterable<V>,
-  options: { inFlight?: number } = {},
+  options: BoundedOptions = {},
 ): AsyncGenerator<R, void, undefined> {
-  const inFlight = options.inFlight ?? 100
+  const { inFlight = 100 } = parseOptions<BoundedOptions>('ray.util.mapBounded', options)
+  const submit = submitterOf(work)
   const open: ObjectRef<R>[] = []
   for await (const item of items) {
     open.push(submit(item))
     if (open.length >= inFlight) yield await get(open.shift() as ObjectRef<R>)
   }
   while (open.length > 0) yield await get(open.shift() as ObjectRef<R>)
+}
+
+/** A remote function is a function too, but one that must not be called directly. */
+function submitterOf<V, R>(work: Submit<V, R>): (item: V) => ObjectRef<R> {
+  return 'remote' in work ? (item) => work.remote(item) : work
 }
