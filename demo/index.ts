@@ -56,55 +56,105 @@ function* readChunks(files: readonly string[]): Generator<{ files: number; bytes
   if (parts.length > 0) yield { files: parts.length / 2, bytes: Buffer.concat(parts) }
 }
 
-function progress(done: number, total: number): void {
-  if (!process.stdout.isTTY) return
-  const width = 40
-  const full = Math.round((done / total) * width)
-  process.stdout.write(`\r[${'#'.repeat(full)}${'.'.repeat(width - full)}] ${done}/${total} files`)
-  if (done === total) process.stdout.write('\n')
+/** A bar on a terminal, a line now and then elsewhere. */
+class Progress {
+  readonly #total: number
+  #shown = -1
+
+  constructor(total: number) {
+    this.#total = total
+  }
+
+  show(done: number): void {
+    const percent = Math.floor((done / this.#total) * 100)
+    if (process.stdout.isTTY) {
+      const width = Math.max(10, Math.min(40, process.stdout.columns - 40))
+      const full = Math.round((done / this.#total) * width)
+      const bar = `${'█'.repeat(full)}${'░'.repeat(width - full)}`
+      process.stdout.write(`\r  ${bar} ${String(percent).padStart(3)} %  ${done}/${this.#total} files`)
+      if (done === this.#total) process.stdout.write('\n')
+      return
+    }
+    const quarter = Math.floor(percent / 25)
+    if (quarter > this.#shown) console.log(`  ${percent} %, ${done} of ${this.#total} files`)
+    this.#shown = quarter
+  }
 }
 
+interface Answer {
+  readonly top: readonly [string, number][]
+  readonly total: readonly [terms: number, occurrences: number]
+}
+
+/** Chunks go into shared memory, tasks count them, and an actor merges what they count. A few chunks are on their way at a time. */
+async function indexWithRay(files: readonly string[], cpus: number): Promise<{ answer: Answer; seconds: number }> {
+  const count = ray.remote((bytes: Buffer) => countTerms(bytes.toString('latin1')))
+  const index = ray.remote(Index, { numCpus: 0 }).remote()
+  await ray.get([...Array.from({ length: cpus }, () => count.remote(Buffer.from('warm up'))), index.total.remote()])
+
+  const began = performance.now()
+  const progress = new Progress(files.length)
+  let pending: { ref: ray.ObjectRef<void>; files: number }[] = []
+  let done = 0
+  for (const chunk of readChunks(files)) {
+    using shared = ray.put(chunk.bytes)
+    pending.push({ ref: index.add.remote(count.remote(shared)), files: chunk.files })
+    if (pending.length < cpus * 4) continue
+    const [[first]] = await ray.wait(pending.map(({ ref }) => ref))
+    done += pending.find(({ ref }) => ref === first)?.files ?? 0
+    pending = pending.filter(({ ref }) => ref !== first)
+    progress.show(done)
+  }
+  await ray.get(pending.map(({ ref }) => ref))
+  const [top, total] = await ray.get([index.top.remote(10), index.total.remote()])
+  progress.show(files.length)
+  return { answer: { top, total }, seconds: (performance.now() - began) / 1000 }
+}
+
+function indexAlone(files: readonly string[]): { answer: Answer; seconds: number } {
+  const began = performance.now()
+  const index = new Index()
+  for (const chunk of readChunks(files)) index.add(countTerms(chunk.bytes.toString('latin1')))
+  const answer = { top: index.top(10), total: index.total() }
+  return { answer, seconds: (performance.now() - began) / 1000 }
+}
+
+function fail(message: string): never {
+  console.error(message)
+  process.exit(1)
+}
+
+const shownFolder = path.relative('.', folder) || '.'
+if (!fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+  fail(`There is no folder ${shownFolder}. Usage: npm run demo [-- FOLDER]`)
+}
 const files = listFiles(folder)
-if (files.length === 0) throw new Error(`no source files under ${folder}`)
-console.log(`${files.length} files under ${path.relative('.', folder) || '.'}`)
+if (files.length === 0) fail(`There are no source files (.ts, .js, .json, .md and the like) under ${shownFolder}.`)
+// Read once by both ways, so that neither pays for the disk.
+const megabytes = files.reduce((sum, file) => sum + fs.readFileSync(file).length, 0) / 1e6
 
 const cluster = await ray.init()
 const cpus = (await ray.clusterResources()).CPU ?? 1
-const count = ray.remote((bytes: Buffer) => countTerms(bytes.toString('utf8')))
-const index = ray.remote(Index).remote()
-await ray.get([...Array.from({ length: cpus }, () => count.remote(Buffer.from('warm up'))), index.total.remote()])
-
-// The actor has counted nothing yet: what warmed the workers up was not added.
-const began = performance.now()
-let pending: { ref: ray.ObjectRef<void>; files: number }[] = []
-let done = 0
-for (const chunk of readChunks(files)) {
-  const shared = ray.put(chunk.bytes)
-  pending.push({ ref: index.add.remote(count.remote(shared)), files: chunk.files })
-  shared[Symbol.dispose]()
-  if (pending.length < cpus * 4) continue
-  const [[first]] = await ray.wait(pending.map(({ ref }) => ref))
-  done += pending.find(({ ref }) => ref === first)?.files ?? 0
-  pending = pending.filter(({ ref }) => ref !== first)
-  progress(done, files.length)
-}
-await ray.get(pending.map(({ ref }) => ref))
-progress(files.length, files.length)
-const [top, total] = [await ray.get(index.top.remote(10)), await ray.get(index.total.remote())]
-const parallelS = (performance.now() - began) / 1000
-
-const alone = new Index()
-const aloneBegan = performance.now()
-for (const chunk of readChunks(files)) alone.add(countTerms(chunk.bytes.toString('utf8')))
-const aloneTop = alone.top(10)
-const aloneS = (performance.now() - aloneBegan) / 1000
+console.log(
+  `Indexing ${files.length} files (${megabytes.toFixed(0)} MB) under ${shownFolder} with tasks on ${cpus} CPUs`,
+)
+const parallel = await indexWithRay(files, cpus)
 await cluster.shutdown()
+console.log('The same in one process, without ray …')
+const alone = indexAlone(files)
 
-for (const [term, n] of top) console.log(`${String(n).padStart(9)}  ${term}`)
-console.log(`${total[0]} terms, ${total[1]} occurrences`)
-console.log(`with ray on ${cpus} CPUs: ${parallelS.toFixed(1)} s, ${Math.round(files.length / parallelS)} files/s`)
-console.log(`in one process:     ${aloneS.toFixed(1)} s, ${Math.round(files.length / aloneS)} files/s`)
-console.log(`speed-up: ${(aloneS / parallelS).toFixed(2)}x`)
-const areEqual = JSON.stringify([top, total]) === JSON.stringify([aloneTop, alone.total()])
-console.log(areEqual ? 'both answers are equal' : 'THE ANSWERS DIFFER')
+console.log('\nTop terms')
+for (const [term, n] of parallel.answer.top) console.log(`${n.toLocaleString('en').padStart(12)}  ${term}`)
+const [terms, occurrences] = parallel.answer.total
+console.log(`\n${terms.toLocaleString('en')} terms, ${occurrences.toLocaleString('en')} occurrences`)
+for (const [what, seconds] of [
+  [`with ray, ${cpus} CPUs`, parallel.seconds],
+  ['in one process', alone.seconds],
+] as const) {
+  const rate = Math.round(files.length / seconds).toLocaleString('en')
+  console.log(`${what.padEnd(18)} ${seconds.toFixed(2).padStart(6)} s  ${rate.padStart(8)} files/s`)
+}
+console.log(`speed-up           ${(alone.seconds / parallel.seconds).toFixed(2).padStart(6)} x`)
+const areEqual = JSON.stringify(parallel.answer) === JSON.stringify(alone.answer)
+console.log(areEqual ? 'Both answers are equal.' : 'THE ANSWERS DIFFER.')
 if (!areEqual) process.exitCode = 1

@@ -24,6 +24,7 @@ const ROWS: Readonly<Record<string, string>> = {
   'examples/guide/03-2-2-actor-resources.ts': '[ACT-04]',
   'examples/guide/03-2-3-named-actor.ts': '[ACT-05][ACT-06]',
   'examples/guide/03-2-4-async-actor.ts': '[ACT-10]',
+  'examples/guide/03-2-5-threaded-actor.ts': '[ACT-11][ACT-12]',
   'examples/guide/03-2-6-actor-pool.ts': '[ACT-13]',
   'examples/guide/03-3-1-objects.ts': '[OBJ-01][OBJ-03]',
   'examples/guide/03-3-2-object-transfer.ts': '[OBJ-06]',
