@@ -23,6 +23,8 @@ interface Watch {
   readonly waiting: Map<ObjectId, number>
   readonly warned: Set<ObjectId>
   submitted: number
+  /** Tasks that came while only tiny functions ran. */
+  tiny: number
 }
 
 /** Functions of this session, with the average run time that was last seen. */
@@ -36,7 +38,7 @@ let streakSince = 0
 /** Looks at the runtime from time to time, until it is closed. */
 export function giveAdvice(runtime: CoreRuntime, warnAfterMs: number): void {
   functions.clear()
-  const watch: Watch = { runtime, waiting: new Map(), warned: new Set(), submitted: runtime.core.submitted }
+  const watch: Watch = { runtime, waiting: new Map(), warned: new Set(), submitted: runtime.core.submitted, tiny: 0 }
   const timer = setInterval(
     () => {
       if (runtime.isClosed) {
@@ -122,7 +124,9 @@ function warnOfTinyTasks(watch: Watch): void {
   const running = [...functions].filter(([entry, seen]) => entry.averageMicros !== seen).map(([entry]) => entry)
   for (const entry of running) functions.set(entry, entry.averageMicros)
   const [first] = running
-  if (!first || done < TINY_TASKS || running.some((entry) => entry.averageMicros > TINY_MICROS)) return
+  if (!first || running.some((entry) => entry.averageMicros > TINY_MICROS)) return
+  watch.tiny += done
+  if (watch.tiny < TINY_TASKS) return
   hasSaidTiny = true
   const { name, averageMicros } = first
   warn(

@@ -26,6 +26,8 @@ test('[ARCH-09] P1: a worker stays with the job of its first lease; P5: GPUs go 
   const first = workers.idle(DEFAULT_ENV_KEY, JOB, false)
   if (!first) throw new Error('none is idle')
   first.jobId = JOB
+  for (const worker of workers.workers.values()) if (worker !== first) workers.release(5, worker)
+  // Although the fresh one was idle last: others need it.
   expect(workers.idle(DEFAULT_ENV_KEY, JOB, false)).toBe(first)
   const fresh = workers.idle(DEFAULT_ENV_KEY, OTHER_JOB, false)
   expect(fresh).not.toBe(first)

@@ -138,7 +138,7 @@ export class WorkerPool {
     for (const worker of this.workers.values()) {
       if (worker.state !== 'idle' || worker.envKey !== envKey) continue
       if (worker.jobId !== null && (worker.jobId !== jobId || isFreshWanted)) continue // P1, P5
-      if (!best || worker.idleSince > best.idleSince) best = worker // Warm caches; and the surplus ages.
+      if (!best || isBetter(worker, best)) best = worker
     }
     return best
   }
@@ -189,6 +189,12 @@ export class WorkerPool {
     }
     return ended
   }
+}
+
+/** Used ones before fresh ones, which others need (P1, P5); then the one used last: warm caches, and the surplus ages. */
+function isBetter(worker: PooledWorker, than: PooledWorker): boolean {
+  const isUsed = worker.jobId !== null
+  return isUsed === (than.jobId !== null) ? worker.idleSince > than.idleSince : isUsed
 }
 
 function end(worker: PooledWorker, detail: string): void {
