@@ -24,6 +24,7 @@
 
 import type { ObjectId } from '../ids/ids.ts'
 import { type ByteWriter, readId, readU16, readU32 } from './byte-writer.ts'
+import { WireFormatError } from './codec.ts'
 
 export const FRAME = { hello: 1, define: 2, push: 3, reply: 4, item: 5, itemAck: 6, cancel: 7, cancelAck: 8 } as const
 export const STATUS = { ok: 0, error: 1, cancelled: 2, bounced: 3 } as const
@@ -272,6 +273,9 @@ function writeIds(writer: ByteWriter, ids: readonly ObjectId[]): void {
 export function readIds(buffer: Uint8Array, offset: number): readonly ObjectId[] {
   const count = readU32(buffer, offset)
   if (count === 0) return NO_IDS
+  // A frame that was cut or made up must not cost memory or time beyond its own size.
+  if (count * 8 > buffer.length - offset - 4)
+    throw new WireFormatError(`a frame announces ${count} ids that it has not`)
   const ids = new Array<ObjectId>(count)
   for (let i = 0; i < count; i++) ids[i] = readId(buffer, offset + 4 + i * 8)
   return ids

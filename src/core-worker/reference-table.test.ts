@@ -1,0 +1,84 @@
+// Fails when an object goes while somebody holds it, or stays when nobody does.
+
+import { expect, test } from 'vitest'
+import { makeObjectId } from '../ids/ids.ts'
+import type { Effects } from './effects.ts'
+import { ReferenceTable } from './reference-table.ts'
+
+const OWN = makeObjectId(1, 5)
+const OTHERS = makeObjectId(2, 9)
+const STORED = { kind: 'stored', storageId: makeObjectId(3, 1), size: 10, refs: [OTHERS] } as const
+
+function tableOf(): { table: ReferenceTable; fx: Effects; take: () => unknown[] } {
+  const fx: Effects = []
+  return { table: new ReferenceTable(1, () => new Uint8Array(1)), fx, take: () => fx.splice(0) }
+}
+
+test('[ARCH-21] the last hold of an owned object frees its copy and what it contains (R3)', () => {
+  const { table, fx, take } = tableOf()
+  table.create(OWN)
+  table.hold(OTHERS)
+  table.granted(OTHERS, 1, fx)
+  table.fulfil(OWN, STORED, fx)
+  expect(take()).toEqual([{ t: 'ready', id: OWN }])
+  table.release(OWN, fx)
+  expect(take()).toEqual([
+    { t: 'toNode', message: { t: 'object.free', storageIds: [STORED.storageId] } },
+    {
+      t: 'toNode',
+      message: { t: 'ref.route', to: 2, body: { t: 'ref.remove', id: OTHERS, borrower: 1, count: 1 } },
+    },
+  ])
+  table.check()
+})
+
+test('[ARCH-21] a borrower keeps it; counts add up in any order (R1)', () => {
+  const { table, fx, take } = tableOf()
+  table.create(OWN)
+  table.onRefMessage({ id: OWN, borrower: 4, count: -1 }, fx) // Its ref.add is still on its way.
+  table.release(OWN, fx)
+  table.check()
+  expect(table.owned.has(OWN)).toBe(true)
+  table.onRefMessage({ id: OWN, borrower: 4, count: 1 }, fx)
+  expect([table.owned.has(OWN), take()]).toEqual([false, []])
+})
+
+test('[ARCH-21] an escaped reference is published when its value is there, and withdrawn with it (R4)', () => {
+  const { table, fx, take } = tableOf()
+  table.create(OWN)
+  table.grant(OWN, 4, fx)
+  table.fulfil(OWN, { kind: 'inline', bytes: Buffer.from('x'), refs: [] }, fx)
+  const location = { kind: 'inline', bytes: Buffer.from('x'), refs: [] }
+  expect(take()).toEqual([
+    { t: 'toNode', message: { t: 'object.publish', id: OWN, location } },
+    { t: 'ready', id: OWN },
+  ])
+  table.release(OWN, fx)
+  expect(take()).toEqual([])
+  table.onWorkerDied(4, fx)
+  expect(take()).toEqual([{ t: 'toNode', message: { t: 'object.unpublish', ids: [OWN] } }])
+})
+
+test('[ARCH-21] a hold that comes too late is answered, and fails the borrower instead of leaving it to wait (R5)', () => {
+  const { table, fx, take } = tableOf()
+  table.onRefMessage({ id: OWN, borrower: 4, count: 1 }, fx)
+  const body = { t: 'ref.lost', id: OWN } as const
+  expect(take()).toEqual([{ t: 'toNode', message: { t: 'ref.route', to: 4, body } }])
+  table.adopt(OTHERS, fx)
+  expect(table.look(OTHERS, fx).kind).toBe('pending')
+  take()
+  table.onLost(OTHERS, fx)
+  expect([table.look(OTHERS, fx).kind, take()]).toEqual(['error', [{ t: 'ready', id: OTHERS }]])
+})
+
+test('[ARCH-21] a borrowed reference gives back all its grants, once (R2)', () => {
+  const { table, fx, take } = tableOf()
+  table.hold(OTHERS)
+  table.granted(OTHERS, 1, fx)
+  table.granted(OTHERS, 1, fx)
+  table.release(OTHERS, fx)
+  const body = { t: 'ref.remove', id: OTHERS, borrower: 1, count: 2 } as const
+  expect(take()).toEqual([{ t: 'toNode', message: { t: 'ref.route', to: 2, body } }])
+  table.release(OTHERS, fx)
+  expect(take()).toEqual([])
+})
