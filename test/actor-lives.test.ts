@@ -302,3 +302,22 @@ test('[ACT-12] maxPendingCalls counts for each process that calls', async () => 
   expect(await ray.get(other.remote(actor))).toBe('PendingCallsLimitExceeded')
   await ray.get(open as ray.ObjectRef<unknown>[])
 })
+
+test('[ACT-14] the grace of an actor that does not end by itself is bounded', async () => {
+  await ray.shutdown()
+  const systemConfig = { actorGracefulShutdownTimeoutMs: 300 }
+  await ray.init({ numCpus: 2, logToDriver: false, systemConfig })
+  class Deaf {
+    begin(): number {
+      setTimeout(() => {
+        for (;;);
+      }, 20)
+      return process.pid
+    }
+  }
+  const deaf = ray.remote(Deaf).remote()
+  const pid = await ray.get(deaf.begin.remote())
+  await new Promise((resolve) => setTimeout(resolve, 200)) // Its call is over; it hears nothing any more.
+  deaf[Symbol.dispose]()
+  await until(() => !isAlive(pid), 'its process is ended')
+})

@@ -31,6 +31,7 @@ const ROWS: Readonly<Record<string, string>> = {
   'examples/guide/12-1-1-task-retries.ts': '[TASK-10]',
   'examples/guide/12-2-1-resilient-actor.ts': '[ACT-07][ACT-08]',
   'examples/guide/16-1-1-memory-settings.ts': '[ARCH-18][ARCH-19]',
+  'examples/threaded-histogram.ts': '[ACT-11]',
   'examples/tree-reduce.ts': '[TASK-18]',
 }
 
