@@ -17,3 +17,34 @@ test('[ACT-09] the last ten thousand dead actors are remembered', () => {
   }
   expect(manager.size).toBe(10_000)
 })
+
+test('[ACT-14] who asks for an actor before it is made hears of it when it is, or when its owner dies', () => {
+  const manager = new ActorManager(1000)
+  manager.joined(1)
+  manager.subscribe(5, 'a1', 1)
+  manager.subscribe(5, 'a2', 1)
+  expect(manager.drain()).toEqual([])
+  manager.create(1, spec('a1'))
+  const told = manager.drain().flatMap((effect) => (effect.t === 'send' ? [[effect.to, effect.message.t]] : []))
+  expect(told).toEqual([[5, 'actor.state']])
+  const exit = { tag: 1, pid: 1, code: 1, signal: null, lastLines: [], reason: 'crashed', detail: '' } as const
+  manager.onRaylet({ t: 'worker.gone', exit, kind: 'driver' })
+  const states = manager
+    .drain()
+    .flatMap((effect) => (effect.t === 'send' && effect.message.t === 'actor.state' ? [effect.message.info] : []))
+  expect(states.map(({ actorId, state }) => [actorId, state])).toEqual([
+    ['a2', 'DEAD'],
+    ['a1', 'DEAD'],
+  ])
+  manager.subscribe(6, 'a3', 1)
+  expect(manager.drain()).toMatchObject([{ t: 'send', to: 6, message: { info: { actorId: 'a3', state: 'DEAD' } } }])
+})
+
+test('[ACT-03] an actor whose argument failed is dead for everybody who asked', () => {
+  const manager = new ActorManager(1000)
+  manager.joined(1)
+  manager.subscribe(5, 'a1', 1)
+  manager.createFailed(1, spec('a1'), Buffer.from('why'))
+  const told = manager.drain().flatMap((effect) => (effect.t === 'send' ? [effect] : []))
+  expect(told).toMatchObject([1, 5].map((to) => ({ to, message: { info: { state: 'DEAD' } } })))
+})

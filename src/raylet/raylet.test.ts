@@ -1,0 +1,54 @@
+// Fails when the node loses a worker, counts for the dead, or ends what others need.
+
+import { expect, test } from 'vitest'
+import type { ToNode, WorkerAddress } from '../wire/messages.ts'
+import { Raylet } from './raylet.ts'
+
+function addressOf(tag: number): WorkerAddress {
+  return { tag, workerId: '', pid: tag, socket: `s${tag}`, nodeId: '' }
+}
+
+/** A node with driver 1 and an idle worker 2. */
+function node(idleMs = 1000): { raylet: Raylet; tell: (from: number, message: ToNode) => unknown[] } {
+  const usual = { numWorkersSoftLimit: 0, maxStarting: 1, idleCheckMs: 10, prestart: 1 }
+  const raylet = new Raylet({ nodeId: '', total: { CPU: 10_000 }, idleMs, ...usual })
+  const join = (kind: 'driver' | 'worker', startupToken: string, tag: number): void => {
+    const event = { t: 'registered', kind, startupToken, address: addressOf(tag), jobId: '01' } as const
+    raylet.step(0, { kind: 'local', event })
+  }
+  raylet.step(0, { kind: 'start' })
+  join('driver', '', 1)
+  join('worker', 'w1', 2)
+  const tell = (from: number, message: ToNode): unknown[] => raylet.step(1, { kind: 'message', from, message })
+  return { raylet, tell }
+}
+
+test('[ARCH-21] a hold for a process that has ended is not passed on (N4)', () => {
+  const { tell } = node()
+  const hold = (borrower: number): ToNode => ({
+    t: 'ref.route',
+    to: 1,
+    body: { t: 'ref.add', id: 5, borrower, count: 1 },
+  })
+  expect(tell(2, hold(9))).toEqual([])
+  const body = { t: 'ref.add', id: 5, borrower: 2, count: 1 }
+  expect(tell(2, hold(2))).toEqual([{ kind: 'send', to: 1, message: { t: 'ref.routed', from: 2, body } }])
+})
+
+test('[ARCH-09] an idle worker that owns what others need goes on', () => {
+  const { raylet, tell } = node(5)
+  const ordered = raylet.step(20, { kind: 'timer', key: 'idle' })
+  expect(ordered[0]).toEqual({ kind: 'send', to: 2, message: { t: 'worker.exit', detail: 'idle' } })
+  expect(raylet.pool.workers.get(2)?.state).toBe('exiting')
+  tell(2, { t: 'worker.stays' })
+  expect(raylet.pool.workers.get(2)?.state).toBe('idle')
+  raylet.check()
+})
+
+test('[ARCH-09] whoever asked for an object that nobody holds any more is forgotten', () => {
+  const { raylet, tell } = node()
+  tell(2, { t: 'object.resolve', id: 2 ** 32 + 1 })
+  expect(raylet.stats().asked).toBe(1)
+  tell(1, { t: 'object.unpublish', ids: [2 ** 32 + 1] })
+  expect(raylet.stats().asked).toBe(0)
+})
