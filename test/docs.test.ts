@@ -57,7 +57,12 @@ test.each(blocks.filter(({ isProgram }) => isProgram))(
 
 test('links between pages lead somewhere', () => {
   const dead = PAGES.flatMap((page) =>
-    [...fs.readFileSync(page, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)/g)]
+    [
+      ...fs
+        .readFileSync(page, 'utf8')
+        .replace(/^```.*?^```/gms, '')
+        .matchAll(/\]\((?!https?:)([^)#]+)/g),
+    ]
       .map(([, target = '']) => path.join(path.dirname(page), target))
       .filter((target) => !fs.existsSync(target) && !MADE_LATER.has(target))
       .map((target) => `${page} → ${target}`),

@@ -7,8 +7,9 @@ import { parseOptions } from '../options.ts'
 /** A function that submits, e.g. `(item) => work.remote(item)`, or the remote function itself. */
 export type Submit<V, R> = ((item: V) => ObjectRef<R>) | { remote(item: V): ObjectRef<R> }
 
+/** Options of `mapBounded` and `mapUnordered`. */
 export interface BoundedOptions {
-  /** Default 100. */
+  /** How many calls are open at most. Default 100. */
   readonly inFlight?: number
 }
 
