@@ -109,7 +109,7 @@ export class TaskSubmitter {
     if (!pool) return []
     this.#requests.delete(leaseId)
     pool.requests.delete(leaseId)
-    if (pool.leases.length > 0) return []
+    if (pool.leases.some((lease) => !lease.isClosed)) return []
     this.#cancelRequests(pool, effects)
     const failed: Task[] = []
     for (let task = pool.queue.shift(); task; task = pool.queue.shift()) failed.push(task)
