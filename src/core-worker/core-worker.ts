@@ -472,7 +472,9 @@ export class CoreWorker {
   #failActorCall(failure: ActorFailure | undefined): void {
     if (!failure) return
     const { task, kind, info } = failure
-    this.#fail(task, { kind, name: task.fn.name, actorId: task.actorId as ActorId, info })
+    // What was cancelled fails as that, however it came to its end.
+    if (task.cancel !== 'no') this.#fail(task, { kind: 'cancelled', name: task.fn.name })
+    else this.#fail(task, { kind, name: task.fn.name, actorId: task.actorId as ActorId, info })
   }
 
   #taskOf(id: ObjectId): Task | undefined {
