@@ -42,6 +42,7 @@ const WRONG: Readonly<Record<string, Readonly<Record<string, readonly unknown[]>
     retryExceptions: ['all', 1, ['TypeError'], [new Error('x')]],
     maxCalls: [-1, 0.5, '1'],
     generatorBackpressureNumObjects: [-1, 0.5],
+    enableTaskEvents: ['yes', 1],
   },
   'an actor': {
     ...resources,
@@ -56,6 +57,7 @@ const WRONG: Readonly<Record<string, Readonly<Record<string, readonly unknown[]>
     threaded: ['yes', 1],
     concurrencyGroups: [5, { io: 0 }, { io: 'x' }, []],
     allowOutOfOrderExecution: ['yes'],
+    enableTaskEvents: ['yes'],
   },
   'an actor method': {
     name: ['', 5],
@@ -64,6 +66,7 @@ const WRONG: Readonly<Record<string, Readonly<Record<string, readonly unknown[]>
     maxTaskRetries: [-2],
     retryExceptions: ['all', ['x']],
     generatorBackpressureNumObjects: [-1],
+    enableTaskEvents: [0],
   },
   'ray.init': {
     address: ['', 5],

@@ -8,14 +8,18 @@ function spec(actorId: string): ActorSpec {
   return { actorId, className: 'A', name: null, owner: 1, maxRestarts: 0, lease: {}, options } as unknown as ActorSpec
 }
 
-test('[ACT-09] the last ten thousand dead actors are remembered', () => {
+test('[ACT-09] the last ten thousand dead actors are remembered, and of others that they died', () => {
   const manager = new ActorManager(1000)
+  manager.joined(1)
   for (let i = 0; i < 10_100; i++) {
     manager.create(1, spec(`a${i}`))
     manager.kill(`a${i}`, true, 'killed')
     manager.drain()
   }
   expect(manager.size).toBe(10_000)
+  manager.subscribe(7, 'a5', 1)
+  const reason = 'it died long ago'
+  expect(manager.drain()).toMatchObject([{ t: 'send', to: 7, message: { info: { state: 'DEAD', death: { reason } } } }])
 })
 
 test('[ACT-14] who asks for an actor before it is made hears of it when it is, or when its owner dies', () => {

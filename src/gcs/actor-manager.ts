@@ -8,7 +8,7 @@
 //   A1. At most one incarnation is alive: a new lease is asked only after the old worker's end was reported.
 //   A2. A name belongs to one actor that is not DEAD.
 //   A3. DEAD is final. Subscribers hear of every change, in order.
-//   A3'. Of the dead the last `DEAD_MAX` are remembered, without their arguments.
+//   A3'. Of the dead the last `DEAD_MAX` are remembered, without their arguments; of `FORGOTTEN_MAX` more, that they died: nobody waits for them.
 //   A4. A non-detached actor does not outlive its owner or its job.
 
 import type { ActorId, WorkerTag } from '../ids/ids.ts'
@@ -28,6 +28,7 @@ import type {
 const NOTHING = new Uint8Array(0)
 /** Ray's default is 100,000 (`maximum_gcs_destroyed_actor_cached_count`). */
 const DEAD_MAX = 10_000
+const FORGOTTEN_MAX = 200_000
 
 interface Actor {
   spec: ActorSpec
@@ -55,6 +56,7 @@ export class ActorManager {
   readonly #aliases = new Map<ActorId, ActorId>()
   /** In the order of their deaths. */
   readonly #dead: ActorId[] = []
+  readonly #forgotten = new Set<ActorId>()
   /** Subscribers to actors that are not made yet (their arguments have no values), and whose they will be. */
   readonly #early = new Map<ActorId, { readonly owner: WorkerTag; readonly subscribers: Set<WorkerTag> }>()
   readonly #processes = new Set<WorkerTag>()
@@ -121,8 +123,8 @@ export class ActorManager {
   subscribe(from: WorkerTag, actorId: ActorId, owner: WorkerTag): void {
     const actor = this.#resolve(actorId)
     if (!actor) {
-      if (!this.#processes.has(owner)) {
-        this.#send(from, { t: 'actor.state', info: neverMade(actorId) })
+      if (this.#forgotten.has(actorId) || !this.#processes.has(owner)) {
+        this.#send(from, { t: 'actor.state', info: unknownDead(actorId, this.#forgotten.has(actorId)) })
         return
       }
       const early = this.#early.get(actorId) ?? { owner, subscribers: new Set() }
@@ -263,7 +265,7 @@ export class ActorManager {
     for (const [actorId, early] of this.#early) {
       early.subscribers.delete(tag)
       if (early.owner === tag) {
-        for (const to of early.subscribers) this.#send(to, { t: 'actor.state', info: neverMade(actorId) })
+        for (const to of early.subscribers) this.#send(to, { t: 'actor.state', info: unknownDead(actorId, false) })
       }
       if (early.owner === tag || early.subscribers.size === 0) this.#early.delete(actorId)
     }
@@ -311,7 +313,14 @@ export class ActorManager {
     actor.spec = { ...actor.spec, args: NOTHING, argRefs: [] }
     this.#dead.push(actor.spec.actorId)
     const forgotten = this.#dead.length > DEAD_MAX ? this.#dead.shift() : undefined
-    if (forgotten !== undefined) this.#actors.delete(forgotten)
+    if (forgotten === undefined) return
+    this.#actors.delete(forgotten)
+    this.#forgotten.add(forgotten)
+    if (this.#forgotten.size <= FORGOTTEN_MAX) return
+    for (const oldest of this.#forgotten) {
+      this.#forgotten.delete(oldest)
+      return
+    }
   }
 
   #tell(actor: Actor): void {
@@ -359,8 +368,9 @@ const NO_OPTIONS: ActorInfo['options'] = {
   methods: {},
 }
 
-/** What is told of an actor whose owner died before it made it. */
-function neverMade(actorId: ActorId): ActorInfo {
+/** What is told of an actor that died long ago, or whose owner died before it made it. */
+function unknownDead(actorId: ActorId, wasAlive: boolean): ActorInfo {
+  const reason = wasAlive ? 'it died long ago' : 'its owner died before it was made'
   return {
     actorId,
     state: 'DEAD',
@@ -374,7 +384,7 @@ function neverMade(actorId: ActorId): ActorInfo {
     options: NO_OPTIONS,
     definition: '',
     jobId: '',
-    death: { reason: 'its owner died before it was made', exit: null, creationError: null },
+    death: { reason, exit: null, creationError: null },
     numRestarts: 0,
   }
 }

@@ -71,8 +71,9 @@ function parseNew(text: string): FunctionText | null {
 function tryParse(text: string): Expression | null {
   try {
     return parseExpression(text)
-  } catch {
-    return null
+  } catch (error) {
+    if (error instanceof SyntaxError) return null
+    throw error
   }
 }
 

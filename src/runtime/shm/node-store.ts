@@ -57,12 +57,17 @@ const COLLECT_MS_MAX = 10_000
 const DISK_RETRY_MS = 1000
 const PINNED_RETRY_MS = 200
 
+/** A maker's word is under way for a moment only; more than these are not remembered. */
+const FREED_EARLY_MAX = 10_000
+
 export class NodeStore {
   readonly #config: StoreConfig
   readonly #events: NodeStoreEvents
   readonly #control: ShmControl
   readonly #files: SpillFiles
   readonly #copies = new Map<ObjectId, Copy>()
+  /** Freed before their makers' word of them arrived: the two come over different connections. */
+  readonly #freedEarly = new Set<ObjectId>()
   /** Those in shared memory, oldest first. */
   readonly #resident = new Set<Copy>()
   readonly #timers = new Set<NodeJS.Timeout>()
@@ -86,6 +91,10 @@ export class NodeStore {
 
   created(id: ObjectId, owner: WorkerTag, size: number, spilled: SpillLocation | null): void {
     if (this.#copies.has(id)) return
+    if (this.#freedEarly.delete(id)) {
+      if (spilled) this.#files.free(spilled)
+      return
+    }
     const copy = { id, owner, size, spilled, isMoving: false, isFreed: false }
     this.#copies.set(id, copy)
     if (!spilled) this.#resident.add(copy)
@@ -109,6 +118,7 @@ export class NodeStore {
       }
       this.#copies.delete(id)
       if (copy) this.#resident.delete(copy)
+      else if (ownerOf(id) !== from) this.#rememberEarly(id)
       this.#freedBytes += copy?.size ?? 0
       if (copy?.spilled) this.#files.free(copy.spilled)
       else if (ownerOf(id) !== from) byMaker.set(ownerOf(id), [...(byMaker.get(ownerOf(id)) ?? []), id])
@@ -118,10 +128,20 @@ export class NodeStore {
     }
   }
 
+  #rememberEarly(id: ObjectId): void {
+    this.#freedEarly.add(id)
+    if (this.#freedEarly.size <= FREED_EARLY_MAX) return
+    for (const oldest of this.#freedEarly) {
+      this.#freedEarly.delete(oldest)
+      return
+    }
+  }
+
   /** What the dead process owned is freed; files of its making that nobody else owns are unlinked. */
   onWorkerDied(tag: WorkerTag): void {
     const owned = [...this.#copies.values()].filter((copy) => copy.owner === tag).map((copy) => copy.id)
     this.free(owned, -1)
+    for (const id of this.#freedEarly) if (ownerOf(id) === tag) this.#freedEarly.delete(id)
     const needed = new Set([...this.#copies.keys()].map(segmentName))
     const isLeft = (name: string): boolean =>
       (name.startsWith(`${tag}-`) || name.startsWith(`pool-${tag}-`)) && !needed.has(name)
