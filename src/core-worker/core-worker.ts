@@ -583,10 +583,11 @@ export class CoreWorker {
       return
     }
     for (const failure of this.actors.onState(info, this.#effects)) this.#failActorCall(failure)
-    if (info.state !== 'DEAD') return
-    this.actors.sweep((handleId) => this.table.knows(handleId))
+    if (info.state === 'DEAD') this.actors.sweep((handleId) => this.table.knows(handleId))
     const created = this.#created.get(info.actorId)
-    if (!created) return
+    // `getIfExists` found one that was made before: no constructor runs with these arguments. Among them may be its own handle.
+    const isAnother = created !== undefined && info.handleId !== created.spec.handleId
+    if (!created || (info.state !== 'DEAD' && !isAnother)) return
     this.#created.delete(info.actorId)
     for (const id of created.pinned) this.release(id)
   }
