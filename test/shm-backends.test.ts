@@ -50,6 +50,18 @@ describe.each(['native', 'koffi', 'plain'] as const)('%s', (kind) => {
     expect(backend.openReader(`${file}.not`, at)).toBeUndefined()
   })
 
+  test.each([0, 1, 4097, 8 * MB, 33 * MB + 5])(
+    '[ARCH-17] %d bytes are copied to where they belong, and nowhere else',
+    (bytes) => {
+      const source = Buffer.alloc(bytes + 2, 'typescript').subarray(1, bytes + 1)
+      const target = new Uint8Array(bytes + 20).fill(7)
+      backend.copy(target, 10, source)
+      expect(Buffer.from(target.buffer, 10, bytes).equals(source)).toBe(true)
+      expect([target[9], target[bytes + 10], target[bytes + 19]]).toEqual([7, 7, 7])
+      expect(() => backend.copy(target, 21, source)).toThrow(RangeError)
+    },
+  )
+
   test('[ARCH-17] counters in shared memory, where the backend has them', () => {
     const file = path.join(dir, 'counter')
     fs.writeFileSync(file, Buffer.alloc(4096))

@@ -18,7 +18,7 @@ build() { # name, triplet, page size
     status=2
     return
   fi
-  "$compiler" -shared -fPIC -O2 -s -Wall -Wextra -Werror -Wl,-z,max-page-size=$3 -Wl,--build-id=none -I"$headers" shm.c -o "$out/$1.node"
+  "$compiler" -shared -fPIC -O2 -pthread -s -Wall -Wextra -Werror -Wl,-z,max-page-size=$3 -Wl,--build-id=none -I"$headers" shm.c -o "$out/$1.node"
   local bytes
   bytes=$(stat -c %s "$out/$1.node")
   echo "$1: $bytes bytes"

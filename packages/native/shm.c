@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <node_api.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,6 +32,8 @@
 #define HEADER_BYTES 4096
 #define MAGIC 0x53595252u /* "RRYS" */
 #define PATH_BYTES_MAX 1024
+/* Below it a second thread costs more than it saves. */
+#define COPY_BY_TWO_MIN ((size_t)8 << 20)
 
 typedef struct {
   uint32_t magic;
@@ -200,6 +203,57 @@ static napi_value open_writer(napi_env env, napi_callback_info info) {
   return to_buffer(env, mapping);
 }
 
+typedef struct {
+  char *to;
+  const char *from;
+  size_t bytes;
+} range_t;
+
+static void *copy_range(void *argument) {
+  const range_t *range = argument;
+  memcpy(range->to, range->from, range->bytes);
+  return NULL;
+}
+
+/* Both halves at once. One core does not saturate the memory: 26 GB/s alone, 35 with two. */
+static void copy_by_two(range_t all) {
+  size_t half = all.bytes / 2 / HEADER_BYTES * HEADER_BYTES;
+  range_t first = {all.to, all.from, half};
+  sigset_t every, before;
+  pthread_t helper;
+  sigfillset(&every);
+  pthread_sigmask(SIG_SETMASK, &every, &before); /* Signals are for Node's threads. */
+  bool has_helper = pthread_create(&helper, NULL, copy_range, &first) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (!has_helper) copy_range(&first);
+  memcpy(all.to + half, all.from + half, all.bytes - half);
+  if (has_helper) pthread_join(helper, NULL);
+}
+
+/* copy(target: Uint8Array, offset, source: Uint8Array): target.set(source, offset), by two threads when it is large */
+static napi_value copy(napi_env env, napi_callback_info info) {
+  size_t argc = 3, room = 0, bytes = 0;
+  napi_value argv[3];
+  void *target = NULL, *source = NULL;
+  napi_typedarray_type target_type, source_type;
+  int64_t offset = 0;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  bool is_right =
+      napi_get_typedarray_info(env, argv[0], &target_type, &room, &target, NULL, NULL) == napi_ok &&
+      napi_get_value_int64(env, argv[1], &offset) == napi_ok &&
+      napi_get_typedarray_info(env, argv[2], &source_type, &bytes, &source, NULL, NULL) == napi_ok &&
+      target_type == napi_uint8_array && source_type == napi_uint8_array && offset >= 0 &&
+      (size_t)offset <= room && bytes <= room - (size_t)offset;
+  if (!is_right) {
+    napi_throw_range_error(env, NULL, "copy takes a Uint8Array, an offset, and a Uint8Array that fits there");
+    return NULL;
+  }
+  range_t range = {(char *)target + offset, source, bytes};
+  if (bytes < COPY_BY_TWO_MIN) copy_range(&range);
+  else copy_by_two(range);
+  return NULL;
+}
+
 /* mappings(): how many this process holds by us (the kernel allows 65,530 in all) */
 static napi_value count_mappings(napi_env env, napi_callback_info info) {
   (void)info;
@@ -224,6 +278,7 @@ NAPI_MODULE_INIT() {
   napi_property_descriptor properties[] = {
       {"openReader", NULL, open_reader, NULL, NULL, NULL, napi_enumerable, NULL},
       {"openWriter", NULL, open_writer, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"copy", NULL, copy, NULL, NULL, NULL, napi_enumerable, NULL},
       {"endWithParent", NULL, end_with_parent, NULL, NULL, NULL, napi_enumerable, NULL},
       {"mappings", NULL, count_mappings, NULL, NULL, NULL, napi_enumerable, NULL},
   };

@@ -75,7 +75,7 @@ export function connect(options: {
       closed.resolve()
     },
   })
-  const store = new SegmentStore(folders, identity.tag)
+  const store = new SegmentStore(folders, identity.tag, true)
   const host = makeValueHost(() => runtime)
   const warnAt = system.actorExcessQueueingWarnThreshold
   const runtime: CoreRuntime = new Runtime({ identity, link, store, host, warnAt })

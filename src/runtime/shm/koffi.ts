@@ -53,6 +53,7 @@ export function koffiBackend(): ShmBackend | null {
         fs.closeSync(fd)
       }
     },
+    copy: (target, offset, source) => target.set(source, offset),
     mappings: () => shared,
   }
 }

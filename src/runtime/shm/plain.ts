@@ -14,6 +14,7 @@ export function plainBackend(): ShmBackend {
     canRecycle: false,
     openReader: (path, { offset, bytes }) => readCopy(path, offset, bytes),
     openShared: () => null,
+    copy: (target, offset, source) => target.set(source, offset),
     mappings: () => 0,
   }
 }

@@ -49,6 +49,7 @@ interface Segment {
 export class SegmentStore {
   readonly #folders: StoreFolders
   readonly #tag: number
+  readonly #isAlone: boolean
   readonly #control: ShmControl
   readonly #guard: DiskGuard
   readonly #backend = shmBackend()
@@ -58,9 +59,11 @@ export class SegmentStore {
   #poolTimer: NodeJS.Timeout | null = null
   #nextSpill = 0
 
-  constructor(folders: StoreFolders, tag: number) {
+  /** `isAlone`: this process writes while the other cores wait for it (a driver): large values are copied by two threads. */
+  constructor(folders: StoreFolders, tag: number, isAlone = false) {
     this.#folders = folders
     this.#tag = tag
+    this.#isAlone = isAlone
     this.#control = new ShmControl(folders.shmDir)
     this.#guard = new DiskGuard(folders.diskThreshold, folders.diskCheckMs)
   }
@@ -152,7 +155,13 @@ export class SegmentStore {
       this.#control.unlink(segment.file)
       return false
     }
-    value.writeTo(new Uint8Array(segment.mapping), HEADER_BYTES)
+    const target = new Uint8Array(segment.mapping)
+    let at = HEADER_BYTES
+    for (const part of value.parts) {
+      if (this.#isAlone) this.#backend.copy(target, at, part)
+      else target.set(part, at) // Workers fill the cores already: a helper thread would only wait for its turn.
+      at += part.byteLength
+    }
     this.#own.set(id, segment)
     return true
   }
