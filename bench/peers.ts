@@ -60,7 +60,7 @@ function rayPython(): string | undefined {
 
 const quick = isQuick ? ['--quick'] : []
 const filtered = filter ? ['--filter', filter] : []
-const ours = run(process.execPath, ['dist/bench-rows.js', ...quick, ...filtered])
+const ours = run(process.execPath, ['--expose-gc', 'dist/bench-rows.js', ...quick, ...filtered])
 const python = rayPython()
 const theirs = python ? run(python, [path.join(RAY, 'bench.py'), ...quick, ...filtered]) : []
 const piscina = run(process.execPath, ['--import', 'tsx', path.join(here, 'peers/piscina/bench.ts')])
