@@ -6,6 +6,7 @@ import type { ActorInfo, ExitInfo, WorkerAddress } from '../wire/messages.ts'
 import { STREAMING } from '../wire/task-frames.ts'
 import { CoreWorker } from './core-worker.ts'
 import type { CoreOutput, Task } from './effects.ts'
+import { plainTask } from './task-fixture.ts'
 
 const ADDRESS: WorkerAddress = { tag: 7, workerId: '', pid: 70, socket: 's7', nodeId: '' }
 const EXIT = {
@@ -20,30 +21,7 @@ const EXIT = {
 const VALUE = { kind: 'primitive', value: 1 } as const
 
 function taskOf(core: CoreWorker, more: Partial<Task> = {}): Task {
-  const task: Task = {
-    sequence: core.sequences(1),
-    fn: { key: 'fn:1', name: 'f', averageMicros: -1 },
-    numReturns: 1,
-    args: new Uint8Array(2),
-    pendingArgs: null,
-    openDependencies: 0,
-    pinned: [],
-    nestedRefs: [],
-    retriesLeft: 0,
-    attempt: 0,
-    retryOn: null,
-    extras: null,
-    schedulingClass: { key: 'c', spec: { resources: {} } as never },
-    actorId: null,
-    handleId: 0,
-    target: null,
-    previous: null,
-    next: null,
-    costMicros: 0,
-    cancel: 'no',
-    parent: 0,
-    ...more,
-  }
+  const task = plainTask(core.sequences(1), more)
   core.createReturns(task)
   core.submit(0, task)
   return task

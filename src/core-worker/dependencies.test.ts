@@ -6,6 +6,7 @@ import { ValueReader } from '../wire/task-frames.ts'
 import { Dependencies } from './dependencies.ts'
 import type { Effects, Task } from './effects.ts'
 import { ReferenceTable } from './reference-table.ts'
+import { plainTask } from './task-fixture.ts'
 
 const FIRST = makeObjectId(1, 1)
 const SECOND = makeObjectId(1, 2)
@@ -14,12 +15,7 @@ function world(): { table: ReferenceTable; dependencies: Dependencies; fx: Effec
   const table = new ReferenceTable(1, () => Buffer.from([5]))
   table.create(FIRST)
   table.create(SECOND)
-  const task = {
-    args: null,
-    pendingArgs: [FIRST, SECOND, FIRST],
-    nestedRefs: [],
-    openDependencies: 0,
-  } as unknown as Task
+  const task = plainTask(3, { args: null, pendingArgs: [FIRST, SECOND, FIRST] })
   return { table, dependencies: new Dependencies(table), fx: [], task }
 }
 

@@ -3,35 +3,14 @@
 
 import { describe, expect, test } from 'vitest'
 import type { CoreOutput, RemoteFunctionEntry, Task } from './effects.ts'
+import { plainTask } from './task-fixture.ts'
 import { TaskSubmitter } from './task-submitter.ts'
 
 const schedulingClass = { key: 'c', spec: { resources: { CPU: 10_000 } } as never }
 let sequence = 0
 
 function taskOf(fn: RemoteFunctionEntry): Task {
-  return {
-    sequence: ++sequence,
-    fn,
-    numReturns: 1,
-    args: new Uint8Array(2),
-    pendingArgs: null,
-    openDependencies: 0,
-    pinned: [],
-    nestedRefs: [],
-    retriesLeft: 0,
-    attempt: 0,
-    retryOn: null,
-    extras: null,
-    schedulingClass,
-    actorId: null,
-    handleId: 0,
-    target: null,
-    previous: null,
-    next: null,
-    costMicros: 0,
-    cancel: 'no',
-    parent: 0,
-  }
+  return plainTask(++sequence, { fn, schedulingClass })
 }
 
 class Bench {
