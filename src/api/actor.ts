@@ -322,6 +322,7 @@ function call(state: HandleState, plan: CallPlan, args: readonly unknown[]): unk
     pinned: written.pinned,
     nestedRefs: written.nested,
     retriesLeft: plan.retries,
+    isSuspect: false,
     attempt: 0,
     retryOn: plan.retryOn,
     extras: plan.extras,

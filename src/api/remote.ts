@@ -266,6 +266,7 @@ function submit(plan: Plan, args: readonly unknown[], runtime: CoreRuntime): unk
     pinned: written.pinned,
     nestedRefs: written.nested,
     retriesLeft: plan.maxRetries,
+    isSuspect: false,
     attempt: 0,
     retryOn: plan.retryOn,
     extras: plan.extras,

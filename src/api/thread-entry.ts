@@ -46,6 +46,7 @@ class AnswerPeer implements JobPeer {
   schedule(): void {} // The reply: sent when the call is over.
 
   flush(): void {
+    runtime?.flushNode()
     this.send(false, [])
   }
 
@@ -82,7 +83,7 @@ link.connect(data.nodeSocket).catch((error: unknown) => {
 
 function start(message: FromNode & { t: 'registered' }): void {
   const made: CoreRuntime = new CoreRuntime({
-    identity: { ...identity, tag: message.tag },
+    identity: { ...identity, tag: message.tag, answersAs: identity.tag },
     link,
     store: new SegmentStore(data.store, message.tag),
     host: makeValueHost(() => made),
@@ -147,8 +148,7 @@ function call(
     runner.answer(job, outcome, Math.round((performance.now() - began) * 1000))
     running = null
     setSerialTask(null)
-    made.perform()
-    link.flush()
+    made.flushNode()
     peer.send(true, kept)
     if (kept.length === 0) return
     settle(kept)

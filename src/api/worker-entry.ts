@@ -46,6 +46,7 @@ const server = net.createServer((socket) => {
   const peer = new TaskPeer(socket, -1, {
     onFrame: (from, buffer, start) => executor?.onFrame(from, buffer, start),
     onBatchEnd: () => executor?.onBatchEnd(),
+    beforeFlush: () => runtime?.flushNode(),
     onClose: (closed) => {
       peers.delete(closed)
       executor?.onPeerClosed(closed)

@@ -101,9 +101,13 @@ export class ActorSubmitter {
     task.target = null
   }
 
-  /** Sends a call again (its exception is retried): it goes to the end. */
+  /** Sends a call again (its exception is retried), before all that wait here: one of them may wait for its value. */
   resubmit(task: Task, effects: Effects): ActorFailure | undefined {
-    return this.submit(task, effects)
+    const client = this.#client(task.actorId as ActorId)
+    if (client.info?.state === 'DEAD') return { task, kind: 'actorDied', info: client.info }
+    client.queue.unshift(task)
+    this.#flush(client, effects)
+    return undefined
   }
 
   onState(info: ActorInfo, effects: Effects): readonly ActorFailure[] {

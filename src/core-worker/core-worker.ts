@@ -58,6 +58,10 @@ export class CoreWorker {
   readonly #ended = new Map<WorkerTag, ExitInfo>()
   /** What the GCS said of actors meanwhile, in order. */
   readonly #unheard: { readonly tag: WorkerTag; readonly info: ActorInfo }[] = []
+  /** Copies that a process had made for this one when it ended. */
+  readonly #left = new Map<WorkerTag, readonly ObjectId[]>()
+  /** Owners that want to know when nothing of a dead process can reach us any more. */
+  readonly #settling: { readonly of: WorkerTag; readonly owner: WorkerTag }[] = []
   #effects: CoreOutput[] = []
   #sequence = 0
 
@@ -280,6 +284,9 @@ export class CoreWorker {
       case 'ref.routed':
         this.#onRef(now, message.body)
         return
+      case 'object.left':
+        this.#left.set(message.maker, message.storageIds)
+        return
       case 'ref.undeliverable':
         return // Its owner is gone, and with it the count.
       case 'actor.state':
@@ -301,6 +308,7 @@ export class CoreWorker {
   /** The connection to a worker broke. The node tells why (`worker.died`), and sees to it that this comes. */
   onDisconnected(now: Ms, tag: WorkerTag): void {
     this.#connected.delete(tag)
+    for (const one of this.#settling.filter(({ of }) => of === tag)) this.#settle(one)
     const exit = this.#ended.get(tag)
     this.#ended.delete(tag)
     if (exit) this.#judgeDeath(now, exit)
@@ -312,7 +320,9 @@ export class CoreWorker {
     if (heard.length === 0) return
     const rest = this.#unheard.filter((one) => one.tag !== tag)
     this.#unheard.splice(0, this.#unheard.length, ...rest)
-    for (const { info } of heard) this.#onActorState(now, info)
+    // Only the last word on each actor: nothing is to be sent to an incarnation that has ended meanwhile.
+    const last = new Map(heard.map(({ info }) => [info.actorId, info]))
+    for (const info of last.values()) this.#onActorState(now, info)
   }
 
   #suspend(now: Ms, tag: WorkerTag): void {
@@ -515,6 +525,9 @@ export class CoreWorker {
 
   #judgeDeath(now: Ms, exit: ExitInfo): void {
     this.table.onWorkerDied(exit.tag, this.#effects)
+    const left = this.#left.get(exit.tag)
+    if (left) this.table.claim(left, this.#effects)
+    this.#left.delete(exit.tag)
     this.actors.onWorkerGone(exit.tag)
     const lost = this.#tasks.onWorkerGone(exit.tag)
     for (let i = 0; i < lost.length; i++) this.#onTaskLost(now, lost[i] as Task, exit, i === 0)
@@ -523,8 +536,10 @@ export class CoreWorker {
 
   #onTaskLost(now: Ms, task: Task, exit: ExitInfo, hadBegun: boolean): void {
     if (task.cancel !== 'no') this.#fail(task, { kind: 'cancelled', name: task.fn.name })
-    else if (!hadBegun || exit.reason === 'intended') this.#tasks.resubmit(now, task, this.#effects)
-    else if (task.retriesLeft !== 0 && exit.retry === 'free') this.#retryLater(now, task)
+    else if (!hadBegun || exit.reason === 'intended') {
+      task.isSuspect = true
+      this.#tasks.resubmit(now, task, this.#effects)
+    } else if (task.retriesLeft !== 0 && exit.retry === 'free') this.#retryLater(now, task)
     else if (task.retriesLeft !== 0 && exit.retry !== 'never') this.#retry(now, task)
     else this.#fail(task, { kind: 'workerCrashed', name: task.fn.name, exit })
   }
@@ -568,11 +583,18 @@ export class CoreWorker {
     if (body.t === 'ref.lost') {
       this.table.onLost(body.id, this.#effects)
       this.#wake(now, body.id)
-      return
-    }
-    const count = body.t === 'ref.add' ? body.count : -body.count
-    this.table.onRefMessage({ id: body.id, borrower: body.borrower, count }, this.#effects)
-    if (body.t === 'ref.add') this.table.escape(body.id, this.#effects)
+    } else if (body.t === 'ref.settle') {
+      if (this.#connected.has(body.of)) this.#settling.push(body)
+      else this.#settle(body)
+    } else this.table.onRefMessage(body, this.#effects)
+  }
+
+  /** All that `of` had sent us was dealt with. */
+  #settle(one: { readonly of: WorkerTag; readonly owner: WorkerTag }): void {
+    const at = this.#settling.indexOf(one)
+    if (at >= 0) this.#settling.splice(at, 1)
+    const body = { t: 'ref.settled', of: one.of, borrower: this.tag } as const
+    this.#effects.push({ t: 'toNode', message: { t: 'ref.route', to: one.owner, body } })
   }
 
   #onActorState(now: Ms, info: ActorInfo): void {

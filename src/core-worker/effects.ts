@@ -39,6 +39,8 @@ export interface Task {
   /** Nested references, of which the worker reports what it keeps. */
   nestedRefs: readonly ObjectId[]
   retriesLeft: number // -1: without limit
+  /** It was on a worker that died, not as the first: it may be what ends workers, so what ran before it is answered first. */
+  isSuspect: boolean
   attempt: number
   /** Is this exception of the user one to retry? null: none is. */
   readonly retryOn: ((error: Uint8Array) => boolean) | null
@@ -66,6 +68,7 @@ export interface SchedulingClass {
 
 export type CoreEffect =
   | { readonly t: 'ready'; readonly id: ObjectId }
+  /** Unless the task has another target by now: it may have failed for a later reason of the same turn. */
   | { readonly t: 'push'; readonly target: Target; readonly task: Task }
   | { readonly t: 'connect'; readonly address: WorkerAddress }
   | { readonly t: 'disconnect'; readonly tag: WorkerTag }

@@ -9,6 +9,8 @@ const OWN = makeObjectId(1, 5)
 const OTHERS = makeObjectId(2, 9)
 const STORED = { kind: 'stored', storageId: makeObjectId(3, 1), size: 10, refs: [OTHERS] } as const
 
+const unpublished = { t: 'toNode', message: { t: 'object.unpublish', ids: [OWN] } }
+
 function tableOf(): { table: ReferenceTable; fx: Effects; take: () => unknown[] } {
   const fx: Effects = []
   return { table: new ReferenceTable(1, () => new Uint8Array(1)), fx, take: () => fx.splice(0) }
@@ -18,7 +20,7 @@ test('[ARCH-21] the last hold of an owned object frees its copy and what it cont
   const { table, fx, take } = tableOf()
   table.create(OWN)
   table.hold(OTHERS)
-  table.granted(OTHERS, 1, fx)
+  table.granted(OTHERS)
   table.fulfil(OWN, STORED, fx)
   expect(take()).toEqual([{ t: 'ready', id: OWN }])
   table.release(OWN, fx)
@@ -35,11 +37,11 @@ test('[ARCH-21] the last hold of an owned object frees its copy and what it cont
 test('[ARCH-21] a borrower keeps it; counts add up in any order (R1)', () => {
   const { table, fx, take } = tableOf()
   table.create(OWN)
-  table.onRefMessage({ id: OWN, borrower: 4, count: -1 }, fx) // Its ref.add is still on its way.
+  table.onRefMessage({ t: 'ref.remove', id: OWN, borrower: 4, count: 1 }, fx) // Its ref.add is still on its way.
   table.release(OWN, fx)
   table.check()
   expect(table.owned.has(OWN)).toBe(true)
-  table.onRefMessage({ id: OWN, borrower: 4, count: 1 }, fx)
+  table.onRefMessage({ t: 'ref.add', id: OWN, borrower: 4, via: 4 }, fx)
   expect([table.owned.has(OWN), take()]).toEqual([false, []])
 })
 
@@ -61,7 +63,7 @@ test('[ARCH-21] an escaped reference is published when its value is there, and w
 
 test('[ARCH-21] a hold that comes too late is answered, and fails the borrower instead of leaving it to wait (R5)', () => {
   const { table, fx, take } = tableOf()
-  table.onRefMessage({ id: OWN, borrower: 4, count: 1 }, fx)
+  table.onRefMessage({ t: 'ref.add', id: OWN, borrower: 4, via: 4 }, fx)
   const body = { t: 'ref.lost', id: OWN } as const
   expect(take()).toEqual([{ t: 'toNode', message: { t: 'ref.route', to: 4, body } }])
   table.adopt(OTHERS, fx)
@@ -74,11 +76,51 @@ test('[ARCH-21] a hold that comes too late is answered, and fails the borrower i
 test('[ARCH-21] a borrowed reference gives back all its grants, once (R2)', () => {
   const { table, fx, take } = tableOf()
   table.hold(OTHERS)
-  table.granted(OTHERS, 1, fx)
-  table.granted(OTHERS, 1, fx)
+  table.granted(OTHERS)
+  table.granted(OTHERS)
   table.release(OTHERS, fx)
   const body = { t: 'ref.remove', id: OTHERS, borrower: 1, count: 2 } as const
   expect(take()).toEqual([{ t: 'toNode', message: { t: 'ref.route', to: 2, body } }])
   table.release(OTHERS, fx)
   expect(take()).toEqual([])
+})
+
+test('[ARCH-21] what somebody counted for us and was killed before it gave it is not kept (R6)', () => {
+  const { table, fx, take } = tableOf()
+  table.create(OWN)
+  table.onRefMessage({ t: 'ref.add', id: OWN, borrower: 1, via: 4 }, fx)
+  table.release(OWN, fx)
+  expect(table.owned.has(OWN)).toBe(true)
+  take()
+  table.onWorkerDied(4, fx)
+  expect([table.owned.has(OWN), take()]).toEqual([false, [unpublished]])
+})
+
+test('[ARCH-21] what a dead process had given to somebody else lives until that one says that nothing more comes (R6)', () => {
+  const { table, fx, take } = tableOf()
+  table.create(OWN)
+  table.onRefMessage({ t: 'ref.add', id: OWN, borrower: 5, via: 4 }, fx)
+  table.release(OWN, fx)
+  take()
+  table.onWorkerDied(4, fx)
+  const asked = { t: 'ref.settle', of: 4, owner: 1 } as const
+  expect([table.owned.has(OWN), take()]).toEqual([
+    true,
+    [{ t: 'toNode', message: { t: 'ref.route', to: 5, body: asked } }],
+  ])
+  table.onRefMessage({ t: 'ref.accept', id: OWN, borrower: 5, via: 4, isLate: true }, fx)
+  table.onRefMessage({ t: 'ref.settled', of: 4, borrower: 5 }, fx)
+  expect([...(table.owned.get(OWN)?.borrowers ?? [])]).toEqual([[5, 1]])
+  table.onRefMessage({ t: 'ref.remove', id: OWN, borrower: 5, count: 1 }, fx)
+  expect(table.owned.has(OWN)).toBe(false)
+})
+
+test('[ARCH-21] of the copies that a dead process made for us, those of which we never heard are freed (R6)', () => {
+  const { table, fx, take } = tableOf()
+  table.create(OWN)
+  table.fulfil(OWN, { ...STORED, refs: [] }, fx)
+  take()
+  const unheard = makeObjectId(3, 2)
+  table.claim([STORED.storageId, unheard], fx)
+  expect(take()).toEqual([{ t: 'toNode', message: { t: 'object.free', storageIds: [unheard] } }])
 })

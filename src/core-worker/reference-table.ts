@@ -5,19 +5,23 @@
 //
 //     hold of a borrower      granted by whoever gives the reference away, BEFORE its own hold ends; released here when neither a
 //                             handle nor an object containing it is left. Counts per borrower add up in any order of arrival.
+//     hold in transit         given away by somebody who is not the owner (`via`), in a frame that may be lost with its sender: counted
+//                             apart, by sender and receiver, until the receiver has it. When the sender is gone the owner asks the
+//                             receiver whether anything can still come, and then forgets what never came.
 //
 // Invariants:
 //   R1. An owned object lives while it has a local hold (handles, pinned arguments, objects containing it) or a borrower's count
 //       that is not zero. A negative count means that the matching `ref.add` is still on its way: the object lives.
 //   R2. Each `granted` hold of a borrowed object is given back exactly once.
 //   R3. When an owned object dies, its stored copies are freed, its publication withdrawn, what it contains released; once.
-//   R5. A hold that reaches the owner too late is answered: its borrower's reads fail instead of waiting for ever.
 //   R4. A reference that has left this process is published as soon as its value is known, so that nobody has to ask us.
+//   R5. A hold that reaches the owner too late is answered: its borrower's reads fail instead of waiting for ever.
+//   R6. Whatever a process had written when it was killed: what it had counted and not given, or given and not counted, is settled.
 
-import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { makeObjectId, type ObjectId, ownerOf, WORKER_TAG_MAX, type WorkerTag } from '../ids/ids.ts'
 import { DenseTable } from '../kernel/dense-table.ts'
 import { invariant } from '../kernel/invariant.ts'
-import type { ObjectLocation } from '../wire/messages.ts'
+import type { ObjectLocation, RefMessage } from '../wire/messages.ts'
 import type { Effects } from './effects.ts'
 
 export type ValueState =
@@ -30,7 +34,8 @@ export interface OwnedObject {
   state: ValueState
   /** Handles in this process, pins of submitted tasks, and owned objects that contain it. */
   holds: number
-  borrowers: Map<WorkerTag, number> | null
+  /** By borrower, or `inTransit` from somebody to a borrower. */
+  borrowers: Map<number, number> | null
   hasEscaped: boolean
   isPublished: boolean
   /** Not an object but an actor's handles: what to say when nobody holds them. */
@@ -121,63 +126,88 @@ export class ReferenceTable {
     if (borrowed.holds <= 0) this.#dropBorrowed(id, borrowed, effects)
   }
 
-  /** Somebody granted this process `count` holds of `id` (R2). For an owned object they are settled at once. */
-  granted(id: ObjectId, count: number, effects: Effects): void {
-    const owned = this.owned.get(id)
-    if (owned || this.isOwned(id)) {
-      this.onRefMessage({ id, borrower: this.tag, count: -count }, effects)
-      return
-    }
+  /** The owner counts one hold more for this process (R2). */
+  granted(id: ObjectId): void {
+    if (this.isOwned(id)) return
     const borrowed = this.borrowed.get(id)
-    if (borrowed) borrowed.granted += count
-    else {
-      this.borrowed.set(id, { holds: 0, granted: count, location: null, isResolving: false })
-    }
+    if (borrowed) borrowed.granted++
+    else this.borrowed.set(id, { holds: 0, granted: 1, location: null, isResolving: false })
   }
 
-  /** Ends grants that came with no hold (a value that was never looked at). */
-  settle(id: ObjectId, effects: Effects): void {
-    const borrowed = this.borrowed.get(id)
-    if (borrowed && borrowed.holds <= 0) this.#dropBorrowed(id, borrowed, effects)
+  /** A reference came in a frame from `via`, which has counted a hold for us; we hold it already. */
+  received(id: ObjectId, via: WorkerTag, effects: Effects): void {
+    if (this.isOwned(id)) return this.#count(id, this.#keyOf(via, this.tag), -1, effects)
+    this.granted(id)
+    if (via !== ownerOf(id) && via !== this.tag)
+      this.#tell(id, { t: 'ref.accept', id, borrower: this.tag, via, isLate: false }, effects)
   }
 
-  /** Gives `to` a hold on `id`: it will hear of the reference from us (a return value, or arguments that it kept). */
-  grant(id: ObjectId, to: WorkerTag, effects: Effects): void {
+  /** Gives `to` a hold on `id` in the name of `via`: it will hear of the reference in a frame of that process. */
+  grant(id: ObjectId, to: WorkerTag, effects: Effects, via: WorkerTag = this.tag): void {
     const owned = this.owned.get(id)
     if (owned) {
       owned.borrowers ??= new Map()
-      addCount(owned.borrowers, to, 1)
+      addCount(owned.borrowers, this.#keyOf(via, to), 1)
       this.escape(id, effects)
-      return
-    }
-    effects.push({
-      t: 'toNode',
-      message: { t: 'ref.route', to: ownerOf(id), body: { t: 'ref.add', id, borrower: to, count: 1 } },
-    })
+    } else this.#tell(id, { t: 'ref.add', id, borrower: to, via }, effects)
   }
 
   /** Asks the owner for a hold of our own: we found `id` in a value that somebody else keeps alive for now. */
   borrow(id: ObjectId, effects: Effects): void {
     if (this.isOwned(id)) return
-    this.granted(id, 1, effects)
+    this.granted(id)
     this.grant(id, this.tag, effects)
   }
 
-  onRefMessage(change: { id: ObjectId; borrower: WorkerTag; count: number }, effects: Effects): void {
-    const owned = this.owned.get(change.id)
-    if (!owned) {
-      if (change.count > 0) this.#tellLost(change.id, change.borrower, effects)
-      return
+  /** To an owner. */
+  onRefMessage(body: RefMessage, effects: Effects): void {
+    switch (body.t) {
+      case 'ref.add': {
+        const { id, borrower, via } = body
+        if (!this.owned.has(id)) return this.#tellLost(id, borrower, effects)
+        this.#count(id, this.#keyOf(via, borrower), 1, effects)
+        return this.escape(id, effects)
+      }
+      case 'ref.accept': {
+        const { id, borrower, via, isLate } = body
+        const owned = this.owned.get(id)
+        if (!owned) return this.#tellLost(id, borrower, effects)
+        const key = inTransit(via, borrower)
+        this.#count(id, borrower, 1, effects)
+        if (!isLate || owned.borrowers?.has(key)) this.#count(id, key, -1, effects)
+        return this.escape(id, effects)
+      }
+      case 'ref.remove':
+        return this.#count(body.id, body.borrower, -body.count, effects)
+      case 'ref.settled':
+        return this.#forget((key) => key === inTransit(body.of, body.borrower), effects)
+      default:
+        return
     }
-    owned.borrowers ??= new Map()
-    addCount(owned.borrowers, change.borrower, change.count)
-    this.#dropIfUnused(change.id, owned, effects)
   }
 
+  /** It holds nothing any more. What it had given away and was not accepted yet may still arrive: whoever should get it is asked (R6). */
   onWorkerDied(tag: WorkerTag, effects: Effects): void {
-    for (const [id, owned] of this.owned) {
-      if (owned.borrowers?.delete(tag)) this.#dropIfUnused(id, owned, effects)
+    const asked = new Set<WorkerTag>()
+    this.#forget((key) => {
+      const borrower = key % TAGS
+      if (borrower === tag) return true
+      if (Math.floor(key / TAGS) !== tag) return false
+      if (borrower === this.tag) return true // Its connection has closed: nothing comes any more.
+      asked.add(borrower)
+      return false
+    }, effects)
+    for (const borrower of asked) {
+      const body = { t: 'ref.settle', of: tag, owner: this.tag } as const
+      effects.push({ t: 'toNode', message: { t: 'ref.route', to: borrower, body } })
     }
+  }
+
+  /** Of the copies that a dead process made for us, those that it told nobody of are freed. */
+  claim(storageIds: readonly ObjectId[], effects: Effects): void {
+    const unknown = new Set(storageIds)
+    for (const [, { state }] of this.owned) if (state.kind === 'stored') unknown.delete(state.storageId)
+    if (unknown.size > 0) effects.push({ t: 'toNode', message: { t: 'object.free', storageIds: [...unknown] } })
   }
 
   /** The reference leaves this process inside a value (R4). */
@@ -195,7 +225,7 @@ export class ReferenceTable {
       this.#discard(state, effects)
       return
     }
-    if (owned.state.kind !== 'pending') return // A late second answer: the first one counts.
+    if (owned.state.kind !== 'pending') return this.#discard(state, effects) // A late second answer: the first one counts.
     owned.state = state
     if (owned.hasEscaped) this.#publish(id, owned, effects)
     effects.push({ t: 'ready', id })
@@ -228,6 +258,7 @@ export class ReferenceTable {
   look(id: ObjectId, effects: Effects): ValueState {
     const owned = this.owned.get(id)
     if (owned) return owned.state
+    if (this.isOwned(id)) return FREED // It came back in a value that outlived the count.
     const borrowed = this.borrowed.get(id)
     if (!borrowed) return FREED // Nobody held it any more: it was released here.
     if (borrowed.location) return borrowed.location
@@ -258,6 +289,31 @@ export class ReferenceTable {
     for (const [id, borrowed] of this.borrowed) {
       invariant(borrowed.holds > 0 || borrowed.granted > 0, `R2: borrowed ${id} is kept without holds`)
     }
+  }
+
+  /** What the owner gives, or somebody takes, is not in transit for others to lose. */
+  #keyOf(via: WorkerTag, borrower: WorkerTag): number {
+    return via === this.tag || via === borrower ? borrower : inTransit(via, borrower)
+  }
+
+  #count(id: ObjectId, key: number, count: number, effects: Effects): void {
+    const owned = this.owned.get(id)
+    if (!owned) return
+    owned.borrowers ??= new Map()
+    addCount(owned.borrowers, key, count)
+    this.#dropIfUnused(id, owned, effects)
+  }
+
+  #forget(isOver: (key: number) => boolean, effects: Effects): void {
+    for (const [id, owned] of this.owned) {
+      if (owned.borrowers === null || owned.borrowers.size === 0) continue
+      for (const key of [...owned.borrowers.keys()]) if (isOver(key)) owned.borrowers.delete(key)
+      this.#dropIfUnused(id, owned, effects)
+    }
+  }
+
+  #tell(id: ObjectId, body: RefMessage, effects: Effects): void {
+    effects.push({ t: 'toNode', message: { t: 'ref.route', to: ownerOf(id), body } })
   }
 
   #publish(id: ObjectId, owned: OwnedObject, effects: Effects): void {
@@ -298,19 +354,19 @@ export class ReferenceTable {
   #dropBorrowed(id: ObjectId, borrowed: BorrowedObject, effects: Effects): void {
     this.borrowed.delete(id)
     if (borrowed.granted === 0) return
-    effects.push({
-      t: 'toNode',
-      message: {
-        t: 'ref.route',
-        to: ownerOf(id),
-        body: { t: 'ref.remove', id, borrower: this.tag, count: borrowed.granted },
-      },
-    })
+    this.#tell(id, { t: 'ref.remove', id, borrower: this.tag, count: borrowed.granted }, effects)
   }
 }
 
-function addCount(counts: Map<WorkerTag, number>, tag: WorkerTag, count: number): void {
-  const sum = (counts.get(tag) ?? 0) + count
-  if (sum === 0) counts.delete(tag)
-  else counts.set(tag, sum)
+const TAGS = WORKER_TAG_MAX + 1
+
+/** The key of what `via` has given to `borrower`, until that one has it. */
+function inTransit(via: WorkerTag, borrower: WorkerTag): number {
+  return via * TAGS + borrower
+}
+
+function addCount(counts: Map<number, number>, key: number, count: number): void {
+  const sum = (counts.get(key) ?? 0) + count
+  if (sum === 0) counts.delete(key)
+  else counts.set(key, sum)
 }

@@ -13,6 +13,7 @@ export function plainTask(sequence: number, more: Partial<Task> = {}): Task {
     pinned: [],
     nestedRefs: [],
     retriesLeft: 0,
+    isSuspect: false,
     attempt: 0,
     retryOn: null,
     extras: null,

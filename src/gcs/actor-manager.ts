@@ -35,6 +35,8 @@ interface Actor {
   state: ActorState
   incarnation: number
   restarts: number
+  /** Leases asked for so far. */
+  placements: number
   leaseId: LeaseId | null
   worker: WorkerAddress | null
   death: ActorInfo['death']
@@ -214,7 +216,7 @@ export class ActorManager {
   }
 
   #place(actor: Actor): void {
-    const leaseId = `a${actor.spec.actorId}.${actor.incarnation}`
+    const leaseId = `a${actor.spec.actorId}.${actor.placements++}`
     actor.leaseId = leaseId
     const spec = { ...actor.spec.lease, resources: actor.spec.placementResources }
     this.#raylet({ t: 'actorLease.request', leaseId, actorId: actor.spec.actorId, spec })
@@ -285,6 +287,10 @@ export class ActorManager {
     if (!actor || actor.worker?.tag !== exit.tag) return
     actor.worker = null
     if (actor.state === 'DEAD') return
+    if (!actor.ending && actor.state !== 'ALIVE' && exit.reason === 'intended') {
+      this.#place(actor) // The worker was on its way out when it got the actor: nothing of it has begun.
+      return
+    }
     const death = { reason: actor.ending?.reason ?? exit.detail, exit, creationError: null }
     const mayRestart = actor.spec.maxRestarts < 0 || actor.restarts < actor.spec.maxRestarts
     if (actor.ending || !mayRestart) {
@@ -349,6 +355,7 @@ function newActor(spec: ActorSpec): Actor {
     state: 'PENDING_CREATION',
     incarnation: 0,
     restarts: 0,
+    placements: 0,
     leaseId: null,
     worker: null,
     death: null,

@@ -28,10 +28,10 @@ test('[ARCH-21] a hold for a process that has ended is not passed on (N4)', () =
   const hold = (borrower: number): ToNode => ({
     t: 'ref.route',
     to: 1,
-    body: { t: 'ref.add', id: 5, borrower, count: 1 },
+    body: { t: 'ref.add', id: 5, borrower, via: borrower },
   })
   expect(tell(2, hold(9))).toEqual([])
-  const body = { t: 'ref.add', id: 5, borrower: 2, count: 1 }
+  const body = { t: 'ref.add', id: 5, borrower: 2, via: 2 }
   expect(tell(2, hold(2))).toEqual([{ kind: 'send', to: 1, message: { t: 'ref.routed', from: 2, body } }])
 })
 

@@ -3,7 +3,7 @@
 // Invariants:
 //   N1. A worker is idle, leased, or on its way out; never two of these.
 //   N2. Everyone hears of every process that ends (`worker.died`), after the last message that came from it.
-//   N4. No hold is counted for a borrower after its end was told.
+//   N4. No hold is counted for a borrower, or in the name of its giver, after their end was told.
 //   N3. A dead owner's requests and leases end; the workers it had leased are killed, since nobody waits for what they do.
 
 import type { JobId, NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
@@ -172,7 +172,9 @@ export class Raylet {
         return this.leases.unblock(from)
       case 'worker.exiting': {
         const worker = this.pool.workers.get(from)
-        if (worker) worker.endReason = { reason: message.isFailure ? 'crashed' : 'intended', detail: message.detail }
+        if (!worker) return
+        const reason = message.isFailure ? 'crashed' : 'intended'
+        worker.endReason = { reason, detail: message.detail, isOwnWish: !message.isFailure }
         return
       }
       case 'worker.stays':
@@ -188,10 +190,12 @@ export class Raylet {
         return this.#local({ t: 'freeStored', storageIds: message.storageIds, from })
       case 'ref.route': {
         const { body } = message
-        // N4: its owner has been told of this borrower's end; a hold that comes later would never be given back.
+        // N4: its owner has been told of the end; a hold that comes later would never be given back.
         if (body.t === 'ref.lost') this.directory.giveUp(body.id, message.to)
-        if (body.t === 'ref.add' && !this.#clients.has(body.borrower)) return
-        if (this.#clients.has(message.to)) this.#send(message.to, { t: 'ref.routed', from, body })
+        if (body.t === 'ref.add' && !(this.#clients.has(body.borrower) && this.#clients.has(body.via))) return
+        if (body.t === 'ref.accept' && !this.#clients.has(body.borrower)) return
+        const known = body.t === 'ref.accept' ? { ...body, isLate: !this.#clients.has(body.via) } : body
+        if (this.#clients.has(message.to)) this.#send(message.to, { t: 'ref.routed', from, body: known })
         else this.#send(from, { t: 'ref.undeliverable', to: message.to, body })
         return
       }
@@ -287,7 +291,7 @@ export class Raylet {
     const room: Record<string, number> = { ...this.leases.free }
     for (const request of this.leases.candidates()) {
       const { jobId, resources } = request.spec
-      const worker = this.pool.idle(request.envKey, jobId, (resources.GPU ?? 0) > 0)
+      const worker = this.pool.idle(request.envKey, jobId, (resources.GPU ?? 0) > 0, request.owner)
       if (worker) {
         const granted = this.leases.grant(request, worker.address.tag)
         if (!granted) continue
@@ -418,8 +422,9 @@ function exitOf(event: RayletInput & { t: 'gone' }, worker: PooledWorker | undef
   const { tag, pid, code, signal, lastLines = [] } = event
   const how = signal ? `it was ended by ${signal}` : `it exited with code ${code ?? 'unknown'}`
   const exit = { tag, pid, code, signal, lastLines }
-  if (worker?.endReason?.reason === 'intended') return { ...exit, ...worker.endReason, lastLines: [] }
-  if (worker?.endReason) return { ...exit, ...worker.endReason }
+  const isCutShort = signal !== null && worker?.endReason?.isOwnWish === true // What it had still to answer is lost.
+  if (worker?.endReason?.reason === 'intended' && !isCutShort) return { ...exit, ...worker.endReason, lastLines: [] }
+  if (worker?.endReason && !isCutShort) return { ...exit, ...worker.endReason }
   if (lastLines.some((line) => HEAP_FULL.test(line)))
     return { ...exit, reason: 'outOfMemory', retry: 'counted', detail: `its JavaScript heap was full, and ${how}` }
   return { ...exit, reason: 'crashed', detail: how }

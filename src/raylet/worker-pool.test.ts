@@ -23,17 +23,17 @@ function filled(count: number, limits: Parameters<typeof pool>[0] = {}): WorkerP
 
 test('[ARCH-09] P1: a worker stays with the job of its first lease; P5: GPUs go to fresh ones', () => {
   const workers = filled(2)
-  const first = workers.idle(DEFAULT_ENV_KEY, JOB, false)
+  const first = workers.idle(DEFAULT_ENV_KEY, JOB, false, 99)
   if (!first) throw new Error('none is idle')
   first.jobId = JOB
   for (const worker of workers.workers.values()) if (worker !== first) workers.release(5, worker)
   // Although the fresh one was idle last: others need it.
-  expect(workers.idle(DEFAULT_ENV_KEY, JOB, false)).toBe(first)
-  const fresh = workers.idle(DEFAULT_ENV_KEY, OTHER_JOB, false)
+  expect(workers.idle(DEFAULT_ENV_KEY, JOB, false, 99)).toBe(first)
+  const fresh = workers.idle(DEFAULT_ENV_KEY, OTHER_JOB, false, 99)
   expect(fresh).not.toBe(first)
-  expect(workers.idle(DEFAULT_ENV_KEY, JOB, true)).toBe(fresh)
+  expect(workers.idle(DEFAULT_ENV_KEY, JOB, true, 99)).toBe(fresh)
   if (fresh) fresh.jobId = OTHER_JOB
-  expect(workers.idle(DEFAULT_ENV_KEY, JOB, true)).toBeUndefined()
+  expect(workers.idle(DEFAULT_ENV_KEY, JOB, true, 99)).toBeUndefined()
   expect(workers.retire(JOB)).toEqual([first])
   expect(first.state).toBe('exiting')
 })

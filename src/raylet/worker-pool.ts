@@ -29,6 +29,8 @@ export interface PooledWorker {
 export interface EndReason {
   readonly reason: 'crashed' | 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'
   readonly detail: string
+  /** It said so itself: true only if it then ends by itself. */
+  readonly isOwnWish?: boolean
   readonly retry?: NonNullable<ExitInfo['retry']>
 }
 
@@ -133,10 +135,11 @@ export class WorkerPool {
     this.#failures.delete(envKey)
   }
 
-  idle(envKey: string, jobId: JobId, isFreshWanted: boolean): PooledWorker | undefined {
+  /** Never the asker itself: its tasks would wait behind one of them that waits for them. */
+  idle(envKey: string, jobId: JobId, isFreshWanted: boolean, asker: WorkerTag): PooledWorker | undefined {
     let best: PooledWorker | undefined
     for (const worker of this.workers.values()) {
-      if (worker.state !== 'idle' || worker.envKey !== envKey) continue
+      if (worker.state !== 'idle' || worker.envKey !== envKey || worker.address.tag === asker) continue
       if (worker.jobId !== null && (worker.jobId !== jobId || isFreshWanted)) continue // P1, P5
       if (!best || isBetter(worker, best)) best = worker
     }

@@ -121,7 +121,7 @@ export class ActorExecutor {
     const host = this.threadHost
     if (!host) throw makeError('SYSTEM', { message: 'this worker cannot start threads' })
     const shared = typeof type.shared === 'function' ? await type.shared(...args) : undefined
-    const { tag: _, ...identity } = this.#runtime.identity
+    const { identity } = this.#runtime
     const { entry, nodeSocket, store } = host
     const data = { spec, incarnation, shared, identity, nodeSocket, store, ...host.assignment() }
     const exit = (detail: string, byUser: boolean): void => {

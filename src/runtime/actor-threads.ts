@@ -34,7 +34,8 @@ export interface ThreadData {
   readonly incarnation: number
   /** What `static shared` returned: threads share the SharedArrayBuffers in it. */
   readonly shared: unknown
-  readonly identity: Omit<Identity, 'tag'>
+  /** Of the process: the thread gets a tag of its own. */
+  readonly identity: Identity
   readonly nodeSocket: string
   readonly store: StoreFolders
   readonly resources: Resources
@@ -168,21 +169,28 @@ export class ActorThreads {
     const { job } = slot
     if (!job) return
     const { out } = job.peer
+    if (message.isDone) this.#keep(slot, job, new Set(message.kept))
     out.reserve(message.bytes.length)
     out.bytes(message.bytes)
     job.peer.schedule()
     if (!message.isDone) return
     this.#runner.forget(job)
-    const { table, effects } = this.#runtime.core
-    const kept = new Set(message.kept)
-    for (const id of job.refs) {
-      if (kept.has(id) && !slot.held.has(id)) {
-        table.granted(id, 1, effects) // The reply names it: its owner counts it for this process.
-        slot.held.add(id)
-      } else table.release(id, effects)
-    }
     this.#release(slot)
     this.#runtime.perform()
+  }
+
+  /** Until the thread's own holds are counted, this process keeps what it kept. */
+  #keep(slot: Slot, job: Job, kept: ReadonlySet<ObjectId>): void {
+    const { table, effects } = this.#runtime.core
+    for (const id of job.refs) {
+      if (!kept.has(id)) {
+        table.release(id, effects)
+        continue
+      }
+      table.received(id, job.peer.tag, effects) // The answer names it: the asker counts it for this process.
+      if (slot.held.has(id)) table.release(id, effects)
+      else slot.held.add(id)
+    }
   }
 
   #release(slot: Slot): void {

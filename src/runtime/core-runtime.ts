@@ -8,6 +8,7 @@
 import { CoreWorker } from '../core-worker/core-worker.ts'
 import type { CoreOutput, Failure, Target, Task } from '../core-worker/effects.ts'
 import type { ValueState } from '../core-worker/reference-table.ts'
+import { Replies } from '../core-worker/replies.ts'
 import { errorFromWire, makeError, makeTaskError, type RayError } from '../errors/index.ts'
 import {
   formatObjectId,
@@ -20,20 +21,17 @@ import {
 } from '../ids/ids.ts'
 import {
   type ByteRange,
-  decodeSmall,
   deserialize,
   encodeSmall,
-  isSmall,
   type SerializedValue,
   serialize,
   serializeToBytes,
   UnserializableValueError,
   type ValueHost,
 } from '../values/index.ts'
-import { readU32 } from '../wire/byte-writer.ts'
 import { packData } from '../wire/codec.ts'
 import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, SpillLocation, WorkerAddress } from '../wire/messages.ts'
-import { FRAME, STATUS, ValueReader, writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
+import { writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
 import { errorFor } from './failures.ts'
 import { Handles } from './handles.ts'
 import type { NodeLink } from './node-link.ts'
@@ -58,6 +56,8 @@ export interface Identity {
   readonly jobId: JobId
   readonly namespace: string
   readonly isDriver: boolean
+  /** Under which the receivers of its answers know it: a thread's leave through its process. Default: `tag`. */
+  readonly answersAs?: WorkerTag
 }
 
 const scratch = Buffer.allocUnsafeSlow(512)
@@ -89,6 +89,7 @@ export class CoreRuntime {
   readonly #locating = new Map<ObjectId, ((where: SpillLocation | 'shm' | null) => void)[]>()
   readonly #refused = new Map<string, RayError>()
   readonly #creationRefused = new Map<string, (error: RayError) => void>()
+  readonly #replies: Replies
   #isPerforming = false
 
   constructor(options: { identity: Identity; link: NodeLink; store: SegmentStore; host: ValueHost; warnAt?: number }) {
@@ -98,6 +99,7 @@ export class CoreRuntime {
     this.host = options.host
     this.waiting = new Waiting(this, options.identity.tag)
     this.core = new CoreWorker(options.identity.tag, encodePrimitive, options.warnAt)
+    this.#replies = new Replies(this.core, (task, bytes, micros) => this.#onTaskError(task, bytes, micros))
   }
 
   // Values
@@ -424,11 +426,10 @@ export class CoreRuntime {
 
   // Effects
 
-  /** What the node has to know of what a frame carries (holds granted, copies made) leaves before the frame. */
-  flushTo(peer: { flush(): void }): void {
+  /** What the node has to know of what an answer carries (holds granted, copies made) leaves before the answer. */
+  flushNode(): void {
     this.perform()
     this.link.flush()
-    peer.flush()
   }
 
   /** Performs what the machine wants done, until it wants nothing more (C1). */
@@ -451,6 +452,7 @@ export class CoreRuntime {
         return
       }
       case 'push':
+        if (effect.task.target !== effect.target) return // Resolved since.
         return this.#push(effect.target, effect.task)
       case 'toNode':
         return this.link.send(effect.message)
@@ -499,7 +501,9 @@ export class CoreRuntime {
     let peer = this.#peers.get(address.tag)
     if (!peer) {
       peer = TaskPeer.connect(address.socket, address.tag, this.core.tag, {
-        onFrame: (from, buffer, start, end) => this.#onFrame(from, buffer, start, end),
+        onFrame: (from, buffer, start) => {
+          if (!this.#replies.onFrame(now(), from.tag, buffer, start)) from.close()
+        },
         onBatchEnd: () => {
           this.spinner.arrived()
           this.perform()
@@ -521,8 +525,9 @@ export class CoreRuntime {
     const peer = this.#peer(target.address)
     const { out } = peer
     const index = peer.indexOf(task.fn, task.actorId !== null, task.extras)
-    const again =
-      task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt, once: task.retriesLeft === 0 }) : null
+    const isAgain = task.attempt > 0 || task.isSuspect
+    const once = task.retriesLeft === 0 || task.isSuspect
+    const again = isAgain ? packData({ ...task.extras, attempt: task.attempt, once }) : null
     writePush(out, task.sequence, index, task.numReturns, task.args as Uint8Array, task.nestedRefs, again)
     peer.schedule()
   }
@@ -535,13 +540,11 @@ export class CoreRuntime {
     const { leaseId } = target
     setTimeout(() => {
       const task = this.core.task(sequence)
-      if (!task || task.target !== target || this.#cancelAcked.delete(sequence)) return
+      if (!task || task.target !== target || this.#replies.takeCancelAck(sequence)) return
       const detail = `the task ${task.fn.name} was cancelled while it computed`
       this.link.send({ t: 'lease.kill', leaseId, reason: 'cancelled', detail })
     }, CANCEL_GRACE_MS)
   }
-
-  readonly #cancelAcked = new Set<number>()
 
   #fail(ids: readonly ObjectId[], failure: Failure): void {
     const bytes =
@@ -555,102 +558,13 @@ export class CoreRuntime {
     }
   }
 
-  // Frames from workers
-
-  #onFrame(peer: TaskPeer, buffer: Buffer, start: number, end: number): void {
-    const type = buffer[start]
-    const sequence = readU32(buffer, start + 1)
-    if (type === FRAME.reply) this.#onReply(peer, sequence, buffer, start)
-    else if (type === FRAME.item) this.#onItem(peer, sequence, buffer, start)
-    else if (type === FRAME.cancelAck) {
-      if (this.core.task(sequence)) this.#cancelAcked.add(sequence)
-    } else peer.close()
-    void end
-  }
-
-  #onReply(peer: TaskPeer, sequence: number, buffer: Buffer, start: number): void {
-    const task = this.core.task(sequence)
-    const isCurrent = task?.target?.address.tag === peer.tag
-    const status = buffer[start + 5] as number
-    const reader = new ValueReader(buffer, start + 10)
-    if (!task || !isCurrent) return this.#dropReply(reader, status, peer.tag)
-    this.#cancelAcked.delete(sequence)
-    const microseconds = readU32(buffer, start + 6)
-    if (status === STATUS.ok) {
-      const count = reader.u16()
-      if (count === 1 && task.numReturns === 1) {
-        reader.next()
-        const state = this.#received(reader)
-        this.#borrowed(reader, peer.tag)
-        this.core.completeOne(now(), task, state, microseconds)
-        return
-      }
-      const states: ValueState[] = []
-      for (let i = 0; i < count; i++) {
-        reader.next()
-        states.push(this.#received(reader))
-      }
-      this.#borrowed(reader, peer.tag)
-      this.core.complete(now(), task, states, microseconds)
-      return
-    }
-    if (status === STATUS.bounced) {
-      this.#borrowed(reader, peer.tag)
-      this.core.onBounced(now(), task)
-      return
-    }
-    const bytes = status === STATUS.error ? Buffer.from(reader.prefixed()) : null
-    this.#borrowed(reader, peer.tag)
-    if (bytes) this.#onTaskError(task, bytes, microseconds)
-    else this.core.onCancelled(now(), task)
-  }
-
-  #onTaskError(task: Task, bytes: Buffer, microseconds: number): void {
+  #onTaskError(task: Task, bytes: Uint8Array, microseconds: number): void {
     const { retryOn } = task
     const ready = retryOn ? this.#importsOf(bytes) : null
     const complete = (): void =>
       this.core.completeWithError(now(), task, bytes, retryOn?.(bytes) ?? false, microseconds)
     if (!ready) return complete()
     ready.then(complete, complete).finally(() => this.perform())
-  }
-
-  #onItem(peer: TaskPeer, sequence: number, buffer: Buffer, start: number): void {
-    const task = this.core.task(sequence)
-    const reader = new ValueReader(buffer, start + 9)
-    reader.next()
-    const state = this.#received(reader)
-    if (!task || task.target?.address.tag !== peer.tag) this.core.discard(state)
-    else this.core.onItem(now(), task, readU32(buffer, start + 5), state)
-  }
-
-  /** A value that came in a frame, in a form that may be kept. Its references were granted to us by the sender. */
-  #received(reader: ValueReader): ValueState {
-    const { refs } = reader
-    for (const ref of refs) {
-      this.core.table.hold(ref)
-      this.core.table.granted(ref, 1, this.core.effects)
-    }
-    if (reader.isStored) return { kind: 'stored', storageId: reader.storageId, size: reader.size, refs }
-    if (reader.isError) return { kind: 'error', bytes: Buffer.from(reader.buffer.subarray(reader.start, reader.end)) }
-    if (isSmall(reader.buffer, reader.start))
-      return { kind: 'primitive', value: decodeSmall(reader.buffer, reader.start) }
-    const bytes = Buffer.allocUnsafeSlow(reader.end - reader.start)
-    reader.buffer.copy(bytes, 0, reader.start, reader.end)
-    return { kind: 'inline', bytes, refs }
-  }
-
-  /** Nobody waits for it any more: what was granted with it is given back. */
-  #dropReply(reader: ValueReader, status: number, borrower: WorkerTag): void {
-    if (status === STATUS.error) reader.prefixed()
-    for (let count = status === STATUS.ok ? reader.u16() : 0; count > 0; count--) {
-      reader.next()
-      this.core.discard(this.#received(reader))
-    }
-    this.#borrowed(reader, borrower)
-  }
-
-  #borrowed(reader: ValueReader, borrower: WorkerTag): void {
-    for (const id of reader.ids()) this.core.table.grant(id, borrower, this.core.effects)
   }
 }
 

@@ -165,8 +165,7 @@ export class Executor {
       this.#runner.replyStatus(job, STATUS.cancelled)
       return
     }
-    if (loaded.averageMicros < 0 || loaded.averageMicros > SLOW_MICROS || job.extras.once)
-      this.#runtime.flushTo(job.peer)
+    if (loaded.averageMicros < 0 || loaded.averageMicros > SLOW_MICROS || job.extras.once) job.peer.flush()
     this.#running = job
     const began = performance.now()
     this.#runningSince = began

@@ -40,7 +40,7 @@ export interface JobPeer {
   /** The owner's. */
   readonly tag: WorkerTag
   readonly out: ByteWriter
-  /** After writing to `out`. */
+  /** After writing to `out`. What the node has to know of it leaves before (`CoreRuntime.flushNode`). */
   schedule(): void
   flush(): void
 }
@@ -182,7 +182,7 @@ export class JobRunner {
     const start = beginItem(out, job.sequence, index)
     this.#writeValue(job.peer, value, serialized)
     endFrame(out, start)
-    this.#runtime.flushTo(job.peer)
+    job.peer.flush()
   }
 
   async #awaitConsumer(job: Job, sent: number): Promise<void> {
@@ -285,7 +285,10 @@ export class JobRunner {
     job.peer.schedule()
   }
 
-  /** The job is over: which of its nested references does this process keep? Those are granted to us by the owner. */
+  /**
+   * The job is over: which of its nested references does this process keep? The asker, which holds them until it has read the
+   * answer, counts them for us.
+   */
   #finish(job: Job): readonly ObjectId[] {
     this.forget(job)
     if (job.refs.length === 0) return NO_IDS
@@ -296,7 +299,7 @@ export class JobRunner {
       const borrowed = table.borrowed.get(ref)
       if (borrowed && borrowed.holds > 1) {
         kept.push(ref)
-        table.granted(ref, 1, effects)
+        table.received(ref, job.peer.tag, effects)
       }
       table.release(ref, effects)
     }
@@ -312,7 +315,9 @@ export class JobRunner {
     const storageId =
       serialized.byteLength > INLINE_BYTES_MAX ? makeObjectId(runtime.core.tag, runtime.core.sequences(1)) : 0
     const location = runtime.write(serialized, storageId, owner)
-    for (const ref of serialized.refs) runtime.core.table.grant(ref, owner, runtime.core.effects)
+    const { table, effects } = runtime.core
+    const { tag, answersAs = tag } = runtime.identity
+    for (const ref of serialized.refs) table.grant(ref, owner, effects, answersAs)
     return location
   }
 

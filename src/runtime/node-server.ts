@@ -293,6 +293,8 @@ export class NodeServer {
   #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null, lastLines: readonly string[]): void {
     this.#clients.delete(tag)
     if (this.#isEnding) return
+    for (const [owner, storageIds] of this.#store.madeBy(tag))
+      this.#send(owner, { t: 'object.left', maker: tag, storageIds })
     this.#store.onWorkerDied(tag)
     const event = { t: 'gone', tag, pid, code, signal, lastLines } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))

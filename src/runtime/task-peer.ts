@@ -27,6 +27,8 @@ export interface Definition {
 export interface PeerEvents {
   onFrame(peer: TaskPeer, buffer: Buffer, start: number, end: number): void
   onClose(peer: TaskPeer): void
+  /** Something is about to be written. */
+  beforeFlush?(): void
   /** All frames of one read were handed over. */
   onBatchEnd?(peer: TaskPeer): void
 }
@@ -44,10 +46,12 @@ export class TaskPeer {
   readonly #socket: net.Socket
   #isFlushScheduled = false
   readonly #flushNow = (): void => this.flush()
+  readonly #beforeFlush: (() => void) | null
 
   constructor(socket: net.Socket, tag: WorkerTag, events: PeerEvents) {
     this.#socket = socket
     this.tag = tag
+    this.#beforeFlush = events.beforeFlush ?? null
     const onFrame: OnFrame = (buffer, start, end) => events.onFrame(this, buffer, start, end)
     const reader = new FrameReader(onFrame, TASK_FRAME_BYTES_MAX)
     socket.on('data', (chunk: Buffer) => {
@@ -103,6 +107,7 @@ export class TaskPeer {
   flush(): void {
     this.#isFlushScheduled = false
     if (this.out.pending === 0 || this.isClosed) return
+    this.#beforeFlush?.()
     this.#socket.write(this.out.take())
   }
 

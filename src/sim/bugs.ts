@@ -3,7 +3,7 @@
 
 import type { CoreWorker } from '../core-worker/core-worker.ts'
 import type { Gcs } from '../gcs/gcs.ts'
-import { ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import type { Raylet } from '../raylet/raylet.ts'
 import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
 import type { FromNode, ToNode } from '../wire/messages.ts'
@@ -112,12 +112,50 @@ export const BUGS: readonly Bug[] = [
     seeds: 400,
     core: ({ table }) => {
       const onRefMessage = table.onRefMessage.bind(table)
-      table.onRefMessage = (change, effects) => {
-        onRefMessage(change, effects)
-        const owned = table.owned.get(change.id)
-        const count = owned?.borrowers?.get(change.borrower) ?? 0
-        if (owned && count < 0) onRefMessage({ ...change, count: -count }, effects)
+      const received = table.received.bind(table)
+      const forget = (id: ObjectId): void => {
+        const borrowers = table.owned.get(id)?.borrowers
+        for (const [key, count] of borrowers ?? []) if (count < 0) borrowers?.delete(key)
       }
+      table.onRefMessage = (body, effects) => {
+        onRefMessage(body, effects)
+        if ('id' in body) forget(body.id)
+      }
+      table.received = (id, via, effects) => {
+        received(id, via, effects)
+        forget(id)
+      }
+    },
+  },
+  {
+    name: 'transitNotSettled',
+    what: 'what a dead process had given away is never asked after',
+    seeds: 2000,
+    toNode: (message) => (message.t === 'ref.route' && message.body.t === 'ref.settle' ? NOTHING : [message]),
+  },
+  {
+    name: 'ownTransitKept',
+    what: 'what a dead process had counted for its asker and not sent stays counted',
+    seeds: 400,
+    core: ({ table }) => {
+      const onWorkerDied = table.onWorkerDied.bind(table)
+      table.onWorkerDied = (tag, effects) => {
+        const counted = [...table.owned].flatMap(([id, { borrowers }]) =>
+          [...(borrowers ?? [])]
+            .filter(([key]) => Math.floor(key / 2 ** 21) === tag)
+            .map(([key, n]) => ({ id, key, n })),
+        )
+        onWorkerDied(tag, effects)
+        for (const { id, key, n } of counted) table.owned.get(id)?.borrowers?.set(key, n)
+      }
+    },
+  },
+  {
+    name: 'leftCopiesKept',
+    what: 'copies that a dead process had made and told nobody of are kept',
+    seeds: 400,
+    core: ({ table }) => {
+      table.claim = () => {}
     },
   },
   // Objects

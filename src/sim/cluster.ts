@@ -89,6 +89,12 @@ export class Cluster {
 
   readonly latency = (): Latency => this.faults
 
+  /** A worker is about to write: it may be killed just before (P1). */
+  mayTear(os: SimProcess): void {
+    if (!this.workers.has(os.name) || !this.world.tears.chance(this.faults.tearChance)) return
+    os.die({ code: null, signal: 'SIGKILL' }, false)
+  }
+
   start(): void {
     this.node.enter(() => this.#performRaylet(this.raylet.step(this.world.now, { kind: 'start' })))
   }
@@ -279,6 +285,7 @@ export class Cluster {
     }
     if (message.t === 'object.created') {
       this.store.created(message.storageId, message.owner)
+      this.judge.onCreated(message.storageId, message.owner)
       if (!this.#clients.has(message.owner)) this.#freeStored([message.storageId], -1)
       return
     }
@@ -350,6 +357,8 @@ export class Cluster {
     const { tag } = client
     this.#clients.delete(tag)
     this.world.log(`node: ${tag} is gone`)
+    for (const [owner, storageIds] of this.store.madeBy(tag))
+      this.#send(owner, { t: 'object.left', maker: tag, storageIds })
     const owned = this.store.onDied(tag)
     if (owned.length > 0) this.#freeStored(owned, -1)
     const { code, signal } = end

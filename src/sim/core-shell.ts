@@ -6,20 +6,17 @@
 
 import { CoreWorker } from '../core-worker/core-worker.ts'
 import type { CoreOutput, Failure, Target, Task } from '../core-worker/effects.ts'
-import type { ValueState } from '../core-worker/reference-table.ts'
+import { Replies } from '../core-worker/replies.ts'
 import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { InvariantError } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
-import { decodeSmall, deserialize, encodeSmall, isSmall, type SerializedValue, serialize } from '../values/index.ts'
+import { deserialize, encodeSmall, type SerializedValue, serialize } from '../values/index.ts'
 import { ByteWriter, readU32 } from '../wire/byte-writer.ts'
 import { packData } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, ToNode, WorkerAddress } from '../wire/messages.ts'
 import {
-  FRAME,
-  STATUS,
   TASK_FRAME_BYTES_MAX,
-  ValueReader,
   writeCancel,
   writeDefine,
   writeHello,
@@ -59,7 +56,7 @@ export class CoreShell {
   readonly #waiters = new Map<ObjectId, Set<(id: ObjectId) => void>>()
   readonly #streamWaiters = new Map<number, Set<() => void>>()
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
-  readonly #cancelAcked = new Set<number>()
+  readonly #replies: Replies
   readonly refused = new Set<string>()
   /** Programs go on after the machine's effects, as promises do. */
   readonly #microtasks: (() => void)[] = []
@@ -70,6 +67,9 @@ export class CoreShell {
     this.os = os
     this.link = link
     this.core = new CoreWorker(tag, encodePrimitive)
+    this.#replies = new Replies(this.core, (task, bytes, micros) =>
+      this.core.completeWithError(this.now, task, bytes, task.retryOn?.(bytes) ?? false, micros),
+    )
     this.host = new HostOf(this)
     cluster.bugs.core?.(this.core)
   }
@@ -289,6 +289,7 @@ export class CoreShell {
         return
       }
       case 'push':
+        if (effect.task.target !== effect.target) return // Resolved since.
         return this.#push(effect.target, effect.task)
       case 'toNode':
         return this.#toNode(effect.message)
@@ -363,8 +364,9 @@ export class CoreShell {
       writeDefine(peer.out, index, task.actorId !== null, task.fn.key, task.extras ? packData(task.extras) : null)
     }
     if (!task.args) throw new InvariantError(`D1: the task ${task.sequence} is pushed without arguments`)
-    const extras =
-      task.attempt > 0 ? packData({ ...task.extras, attempt: task.attempt, once: task.retriesLeft === 0 }) : null
+    const isAgain = task.attempt > 0 || task.isSuspect
+    const once = task.retriesLeft === 0 || task.isSuspect
+    const extras = isAgain ? packData({ ...task.extras, attempt: task.attempt, once }) : null
     writePush(peer.out, task.sequence, index, task.numReturns, task.args, task.nestedRefs, extras)
     this.cluster.judge.onPush(this, target, task)
   }
@@ -375,7 +377,7 @@ export class CoreShell {
     if (leaseId === null) return
     this.os.after(CANCEL_GRACE_MS, () => {
       const task = this.core.task(sequence)
-      if (!task || task.target !== target || this.#cancelAcked.delete(sequence)) return
+      if (!task || task.target !== target || this.#replies.takeCancelAck(sequence)) return
       this.link.send({ t: 'lease.kill', leaseId, reason: 'cancelled', detail: 'it computed' })
     })
   }
@@ -399,79 +401,7 @@ export class CoreShell {
     this.cluster.world.log(
       `${this.os.name} frame ${buffer[start]} of ${sequence} from ${peer.tag}, status ${buffer[start + 5]}`,
     )
-    switch (buffer[start]) {
-      case FRAME.reply:
-        return this.#onReply(peer, sequence, buffer, start)
-      case FRAME.item: {
-        const task = this.core.task(sequence)
-        const reader = new ValueReader(buffer, start + 9)
-        reader.next()
-        const state = this.#received(reader)
-        if (!task || task.target?.address.tag !== peer.tag) return this.core.discard(state)
-        this.core.onItem(this.now, task, readU32(buffer, start + 5), state)
-        return
-      }
-      case FRAME.cancelAck:
-        this.#cancelAcked.add(sequence)
-        return
-    }
-  }
-
-  #onReply(peer: Peer, sequence: number, buffer: Buffer, start: number): void {
-    const task = this.core.task(sequence)
-    const status = buffer[start + 5] as number
-    const reader = new ValueReader(buffer, start + 10)
-    if (!task || task.target?.address.tag !== peer.tag) return this.#dropReply(reader, status, peer.tag)
-    this.#cancelAcked.delete(sequence)
-    const microseconds = readU32(buffer, start + 6)
-    if (status === STATUS.bounced) {
-      this.#borrowed(reader, peer.tag)
-      return this.core.onBounced(this.now, task)
-    }
-    if (status === STATUS.ok) {
-      const states: ValueState[] = []
-      for (let count = reader.u16(); count > 0; count--) {
-        reader.next()
-        states.push(this.#received(reader))
-      }
-      this.#borrowed(reader, peer.tag)
-      const [only] = states
-      if (states.length === 1 && task.numReturns === 1 && only)
-        this.core.completeOne(this.now, task, only, microseconds)
-      else this.core.complete(this.now, task, states, microseconds)
-      return
-    }
-    const bytes = status === STATUS.error ? Buffer.from(reader.prefixed()) : null
-    this.#borrowed(reader, peer.tag)
-    if (bytes) this.core.completeWithError(this.now, task, bytes, task.retryOn?.(bytes) ?? false, microseconds)
-    else this.core.onCancelled(this.now, task)
-  }
-
-  #received(reader: ValueReader): ValueState {
-    const { refs } = reader
-    for (const ref of refs) {
-      this.core.table.hold(ref)
-      this.core.table.granted(ref, 1, this.core.effects)
-    }
-    if (reader.isStored) return { kind: 'stored', storageId: reader.storageId, size: reader.size, refs }
-    const bytes = Buffer.from(reader.buffer.subarray(reader.start, reader.end))
-    if (reader.isError) return { kind: 'error', bytes }
-    if (isSmall(bytes)) return { kind: 'primitive', value: decodeSmall(bytes, 0) }
-    return { kind: 'inline', bytes, refs }
-  }
-
-  /** Nobody waits for it any more: what was granted with it is given back. */
-  #dropReply(reader: ValueReader, status: number, borrower: WorkerTag): void {
-    if (status === STATUS.error) reader.prefixed()
-    for (let count = status === STATUS.ok ? reader.u16() : 0; count > 0; count--) {
-      reader.next()
-      this.core.discard(this.#received(reader))
-    }
-    this.#borrowed(reader, borrower)
-  }
-
-  #borrowed(reader: ValueReader, borrower: WorkerTag): void {
-    for (const id of reader.ids()) this.core.table.grant(id, borrower, this.core.effects)
+    this.#replies.onFrame(this.now, peer.tag, buffer, start)
   }
 }
 

@@ -235,8 +235,8 @@ function drawOp(random: Random, faults: Faults, around: Around, refs: readonly S
     case 6:
       if (refs.some((ref) => ref.actorId !== null)) {
         const script = makeScript(random, faults, { held: [], actors: [], depth: 0, isActor: true })
-        // An actor that waits for a call of its own would wait for ever.
-        return { t: 'call', at: random.int(0, 1), script, gets: !isActor && random.chance(0.5) }
+        // An actor that waits for a call of its own would wait for ever, or for a task that waits for one.
+        return { t: 'call', at: random.int(0, 1), script, gets: !isActor && random.chance(0.5) && !faults.callsGet }
       }
       return { t: 'sleep', ms: 1 }
     default: {

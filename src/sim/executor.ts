@@ -111,6 +111,8 @@ export class SimExecutor {
   }
 
   turnEnd(): void {
+    this.#shell.perform()
+    this.#shell.link.flush()
     for (const peer of this.#peers) this.#flush(peer)
   }
 
@@ -122,7 +124,9 @@ export class SimExecutor {
   }
 
   #flush(peer: Peer): void {
-    if (peer.out.pending > 0) peer.socket.write(peer.out.take())
+    if (peer.out.pending === 0) return
+    this.#shell.cluster.mayTear(this.#shell.os)
+    peer.socket.write(peer.out.take())
   }
 
   #onPeerClosed(peer: Peer): void {
@@ -487,7 +491,7 @@ export class SimExecutor {
       const borrowed = table.borrowed.get(ref)
       if (borrowed && borrowed.holds > 1) {
         kept.push(ref)
-        table.granted(ref, 1, effects)
+        table.received(ref, job.peer.tag, effects)
       }
       table.release(ref, effects)
     }

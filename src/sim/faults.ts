@@ -17,6 +17,8 @@ export interface Faults extends Latency {
   readonly repeatChance: number
   /** Mean time between kills of a worker at any moment; 0: none. */
   readonly killEveryMs: Ms
+  /** How often a worker dies between two writes of one turn. */
+  readonly tearChance: number
   /** How often a driver computes for a while between its steps. */
   readonly busyChance: number
   /** Scripts that crash or throw. */
@@ -31,10 +33,11 @@ export interface Faults extends Latency {
   readonly steps: number
 }
 
-export function drawFaults(random: Random): Faults {
+/** `tears`: drawn from numbers of its own, so that a saved seed still means the same run. */
+export function drawFaults(random: Random, tears: Random): Faults {
   const often = (chance: number, max: number): number => (random.chance(chance) ? random.next() * max : 0)
   const cpus = random.int(1, 4)
-  return {
+  const drawn = {
     total: { CPU: cpus * 10_000, GPU: random.chance(0.3) ? 20_000 : 0, special: 10_000, places: 1_000_000 },
     softLimit: random.int(1, cpus + 1),
     maxStarting: random.int(1, 4),
@@ -56,7 +59,8 @@ export function drawFaults(random: Random): Faults {
     secondDriver: random.chance(0.3) ? (random.chance(0.6) ? 'dies' : 'lives') : 'none',
     callsGet: random.chance(0.7),
     steps: random.int(5, 60),
-  }
+  } as const
+  return { ...drawn, tearChance: drawn.killEveryMs > 0 && tears.chance(0.4) ? tears.next() * 0.02 : 0 }
 }
 
 /** From here on nothing fails any more. */
@@ -68,6 +72,7 @@ export function healed(faults: Faults): Faults {
     splitChance: 0,
     repeatChance: 0,
     killEveryMs: 0,
+    tearChance: 0,
     busyChance: 0,
   }
 }

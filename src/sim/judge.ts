@@ -11,6 +11,7 @@
 import type { Target, Task } from '../core-worker/effects.ts'
 import { type ActorId, makeObjectId, type ObjectId, ownerOf, type TaskId, type WorkerTag } from '../ids/ids.ts'
 import { InvariantError, invariant } from '../kernel/invariant.ts'
+import type { Granted } from '../raylet/lease-manager.ts'
 import type { ActorSpec, ToNode } from '../wire/messages.ts'
 import { STREAMING } from '../wire/task-frames.ts'
 import type { Cluster } from './cluster.ts'
@@ -56,11 +57,13 @@ export class Judge {
   readonly #expected = new Map<ObjectId, number>()
   readonly #taskOf = new Map<ObjectId, TaskRecord>()
   readonly #freed = new Set<ObjectId>()
+  /** Who owned each stored copy. */
+  readonly #madeFor = new Map<ObjectId, WorkerTag>()
   readonly #lives = new Map<WorkerTag, Life>()
   /** What dead processes held or had given away: their word of it may be lost with them, and the object with it. */
   readonly #tainted = new Set<ObjectId>()
   /** How often a leased worker has said that it waits, and not yet that it goes on. */
-  readonly #waits = new Map<WorkerTag, { readonly leaseId: string; readonly count: number }>()
+  readonly #waits = new Map<WorkerTag, { readonly lease: Granted; readonly count: number }>()
   #order = 0
   readonly counts: Record<string, number> = {}
 
@@ -228,9 +231,7 @@ export class Judge {
       case 'workerCrashed':
       case 'actorUnavailable':
         return (
-          record !== undefined &&
-          record.options.retries >= 0 &&
-          Math.max(record.deaths, record.begun) > record.options.retries
+          record !== undefined && record.options.retries >= 0 && record.deaths + record.begun > record.options.retries
         )
       case 'refused':
         return this.#cluster.hadStartFailures || record === undefined || !fitsTotal(record.options, faults.total)
@@ -244,8 +245,10 @@ export class Judge {
       case 'freed':
         return (
           this.#freed.has(origin) ||
+          (record !== undefined && this.#tainted.size > 0) || // It may be an argument's.
           this.#tainted.has(id) ||
           this.#tainted.has(origin) ||
+          !this.#cluster.isAlive(this.#madeFor.get(origin) ?? ownerOf(origin)) ||
           !this.#cluster.isAlive(ownerOf(origin)) ||
           !this.#cluster.isAlive(ownerOf(id))
         )
@@ -270,10 +273,15 @@ export class Judge {
   onLostArgument(worker: CoreShell, owner: WorkerTag, storageId: ObjectId): void {
     const isExcused =
       !this.#cluster.isAlive(owner) ||
+      !this.#cluster.isAlive(this.#madeFor.get(storageId) ?? owner) ||
       !this.#cluster.isAlive(ownerOf(storageId)) ||
       this.#freed.size > 0 ||
       this.#tainted.size > 0
     invariant(isExcused, `J4: an argument in ${storageId} is gone when ${worker.tag} needs it`)
+  }
+
+  onCreated(storageId: ObjectId, owner: WorkerTag): void {
+    this.#madeFor.set(storageId, owner)
   }
 
   onStreamEnd(task: TaskId, taken: number): void {
@@ -301,17 +309,18 @@ export class Judge {
     const lease = this.#cluster.raylet.leases.leaseOf(from)
     if (!lease) return
     const known = this.#waits.get(from)
-    const count = known?.leaseId === lease.leaseId ? known.count : lease.blocked
+    const count = known?.lease === lease ? known.count : lease.blocked
     invariant(lease.blocked === count, `J5: ${from} waits ${count} times, but counts as waiting ${lease.blocked} times`)
     const next = message.t === 'worker.blocked' ? count + 1 : Math.max(0, count - 1)
-    this.#waits.set(from, { leaseId: lease.leaseId, count: next })
+    this.#waits.set(from, { lease, count: next })
   }
 
   /** J4, after a turn of `owner`. */
   onTurn(owner: CoreShell): void {
     const { owned } = owner.core.table
     for (const holder of this.#cluster.shells.values()) {
-      if (!holder.os.isAlive) continue
+      // Of an actor that has ended nobody waits for what its constructor still does with its arguments.
+      if (!holder.os.isAlive || this.#hasEndedActor(holder.tag)) continue
       for (const ref of holder.refs) {
         if (ownerOf(ref.id) !== owner.tag || this.#tainted.has(ref.id)) continue
         const object = owned.get(ref.id)
@@ -321,6 +330,11 @@ export class Judge {
         invariant(this.#cluster.store.open(storageId) !== undefined, `J4: the copy ${storageId} of ${ref.id} is gone`)
       }
     }
+  }
+
+  #hasEndedActor(tag: WorkerTag): boolean {
+    const life = this.#lives.get(tag)
+    return life !== undefined && this.#actors.get(life.actorId)?.isEnded === true
   }
 
   /** No task is open any more. */

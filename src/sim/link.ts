@@ -61,6 +61,7 @@ export class ControlLink {
 
   flush(): void {
     if (this.#pending.length === 0) return
+    this.#cluster.mayTear(this.#os)
     this.#socket.write(Buffer.concat(this.#pending))
     this.#pending = []
   }

@@ -1,6 +1,7 @@
 // A simulated process: it lives, computes, takes turns of its event loop, and dies at any moment.
 //
-//   P1. What a turn wrote leaves at its end in one piece (as one write per tick); a process that is killed in the middle of a turn loses it.
+//   P1. What a turn wrote to a connection leaves at its end in one piece (as one write per tick); a process that is killed in the
+//       middle of a turn, or between two of these writes, loses what has not left.
 //   P2. A dead process takes no turn; its connections close after what had left it was delivered (N1).
 
 import type { Ms } from '../kernel/machine.ts'

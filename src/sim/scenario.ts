@@ -28,7 +28,7 @@ const NO_BUG: Bug = { name: 'none', what: '', seeds: 0 }
 export function runSeed(seed: number, options: { bug?: Bug; keepsTrace?: boolean } = {}): SeedResult {
   resetScripts()
   const world = new World(seed, options.keepsTrace === true)
-  const cluster = new Cluster(world, drawFaults(world.random), options.bug ?? NO_BUG)
+  const cluster = new Cluster(world, drawFaults(world.random, world.tears), options.bug ?? NO_BUG)
   let failure: Error | null = null
   try {
     play(cluster)

@@ -60,6 +60,15 @@ export class SimStore {
     return byMaker
   }
 
+  /** Copies that a process made for others, by owner. */
+  madeBy(maker: WorkerTag): Map<WorkerTag, ObjectId[]> {
+    const byOwner = new Map<WorkerTag, ObjectId[]>()
+    for (const [id, owner] of this.#book) {
+      if (ownerOf(id) === maker && owner !== maker) byOwner.set(owner, [...(byOwner.get(owner) ?? []), id])
+    }
+    return byOwner
+  }
+
   /** What the dead one owned is to be freed; what it made and nobody owns goes. */
   onDied(tag: WorkerTag): ObjectId[] {
     const owned = [...this.#book].filter(([, owner]) => owner === tag).map(([id]) => id)

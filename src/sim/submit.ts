@@ -113,6 +113,7 @@ function submit(shell: CoreShell, plan: Plan): Submitted {
     pinned: written.pinned,
     nestedRefs: written.nested,
     retriesLeft: options.retries,
+    isSuspect: false,
     attempt: 0,
     retryOn: options.retriesThrown ? (bytes) => shell.failureOf(0, bytes).kind === 'thrown' : null,
     extras: plan.extras,

@@ -17,6 +17,8 @@ const TRACE_LINES_MAX = 200_000
 
 export class World {
   readonly random: Random
+  /** For the kills between two writes. */
+  readonly tears: Random
   /** Lines of what happened, when asked for. */
   readonly trace: string[] | null
   now: Ms = 0
@@ -27,6 +29,7 @@ export class World {
 
   constructor(seed: number, keepsTrace: boolean) {
     this.random = new Random(seed)
+    this.tears = new Random(~seed)
     this.trace = keepsTrace ? [] : null
   }
 

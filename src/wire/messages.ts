@@ -183,11 +183,25 @@ export interface NodeInfo {
 
 /** What one core worker tells another about references, through the hub. Counts add up, in any order of arrival. */
 export type RefMessage =
-  /** `borrower` holds `id` `count` times more. Sent by whoever gave it away, before its own hold ends. */
-  | { readonly t: 'ref.add'; readonly id: ObjectId; readonly borrower: WorkerTag; readonly count: number }
+  /**
+   * `borrower` holds `id` once more. Sent by the borrower itself (`via` is it), or by `via`, which is not the owner and gives the
+   * reference away in a frame that leaves after this: then the hold is in transit until the borrower has accepted it.
+   */
+  | { readonly t: 'ref.add'; readonly id: ObjectId; readonly borrower: WorkerTag; readonly via: WorkerTag }
+  /** The borrower has the reference that `via` gave it. `isLate`, said by the hub: `via` is gone, and all its words were passed on. */
+  | {
+      readonly t: 'ref.accept'
+      readonly id: ObjectId
+      readonly borrower: WorkerTag
+      readonly via: WorkerTag
+      readonly isLate: boolean
+    }
   | { readonly t: 'ref.remove'; readonly id: ObjectId; readonly borrower: WorkerTag; readonly count: number }
   /** From the owner: it no longer had the object when the borrower's hold came (its giver has died). */
   | { readonly t: 'ref.lost'; readonly id: ObjectId }
+  /** From an owner: `of` is gone; say when nothing that it gave away can reach you any more. */
+  | { readonly t: 'ref.settle'; readonly of: WorkerTag; readonly owner: WorkerTag }
+  | { readonly t: 'ref.settled'; readonly of: WorkerTag; readonly borrower: WorkerTag }
 
 export interface WireError {
   readonly code: string
@@ -348,6 +362,8 @@ export type FromNode =
   | { readonly t: 'object.spilled'; readonly storageIds: readonly ObjectId[] }
   /** The store is nearly full: collect garbage, so that references that nobody holds are freed. */
   | { readonly t: 'object.collect' }
+  /** To their owner, before it hears of the end of `maker`: these copies were made for it. */
+  | { readonly t: 'object.left'; readonly maker: WorkerTag; readonly storageIds: readonly ObjectId[] }
   | { readonly t: 'ref.routed'; readonly from: WorkerTag; readonly body: RefMessage }
   | { readonly t: 'ref.undeliverable'; readonly to: WorkerTag; readonly body: RefMessage }
   | { readonly t: 'kv.value'; readonly requestId: number; readonly value: Uint8Array | null }

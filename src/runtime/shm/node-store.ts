@@ -137,6 +137,18 @@ export class NodeStore {
     }
   }
 
+  /** Copies that a process made for others, by owner. */
+  madeBy(maker: WorkerTag): ReadonlyMap<WorkerTag, readonly ObjectId[]> {
+    const byOwner = new Map<WorkerTag, ObjectId[]>()
+    for (const { id, owner } of this.#copies.values()) {
+      if (ownerOf(id) !== maker || owner === maker) continue
+      const ids = byOwner.get(owner)
+      if (ids) ids.push(id)
+      else byOwner.set(owner, [id])
+    }
+    return byOwner
+  }
+
   /** What the dead process owned is freed; files of its making that nobody else owns are unlinked. */
   onWorkerDied(tag: WorkerTag): void {
     const owned = [...this.#copies.values()].filter((copy) => copy.owner === tag).map((copy) => copy.id)
