@@ -3,7 +3,7 @@
 //   H1. A handle keeps its actor alive: when the last one is gone, anywhere, the actor finishes its calls and ends.
 //   H2. Calls through handles of one process reach the actor in order.
 
-import type { Task } from '../core-worker/effects.ts'
+import { makeTask, type TaskPlan } from '../core-worker/make-task.ts'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { TERMINATE } from '../runtime/actor-executor.ts'
@@ -280,7 +280,16 @@ function makeMethod(state: HandleState, name: string, settings: ActorMethodOptio
   const extras: Record<string, unknown> = { name: label }
   if (own.concurrencyGroup !== undefined) extras.group = own.concurrencyGroup
   if (own.generatorBackpressureNumObjects) extras.backpressure = own.generatorBackpressureNumObjects
-  const plan = { fn, numReturns: numReturns === 'streaming' ? STREAMING : numReturns, retries, retryOn, extras }
+  const plan: TaskPlan = {
+    fn,
+    numReturns: numReturns === 'streaming' ? STREAMING : numReturns,
+    retries,
+    retryOn,
+    extras,
+    schedulingClass: null,
+    actorId: state.actorId,
+    handleId: state.handleId,
+  }
   const direct = (): never => {
     const message = `the actor method ${label} was called directly`
     throw makeError('INVALID_ARGUMENT', { message, hint: `Call ${name}.remote(…), and ray.get(…) its result.` })
@@ -292,15 +301,7 @@ function makeMethod(state: HandleState, name: string, settings: ActorMethodOptio
   })
 }
 
-interface CallPlan {
-  readonly fn: Task['fn']
-  readonly numReturns: number
-  readonly retries: number
-  readonly retryOn: Task['retryOn']
-  readonly extras: Readonly<Record<string, unknown>>
-}
-
-function call(state: HandleState, plan: CallPlan, args: readonly unknown[]): unknown {
+function call(state: HandleState, plan: TaskPlan, args: readonly unknown[]): unknown {
   const { runtime, options } = state
   const { core } = runtime
   if (runtime.isClosed) throw foreignHandle(state)
@@ -311,31 +312,7 @@ function call(state: HandleState, plan: CallPlan, args: readonly unknown[]): unk
     }
   }
   const written = writeArguments(args, runtime, plan.fn.name)
-  const { numReturns } = plan
-  const task: Task = {
-    sequence: core.sequences(numReturns === STREAMING || numReturns === 0 ? 1 : numReturns),
-    fn: plan.fn,
-    numReturns,
-    args: written.blob,
-    pendingArgs: written.parts,
-    openDependencies: 0,
-    pinned: written.pinned,
-    nestedRefs: written.nested,
-    retriesLeft: plan.retries,
-    isSuspect: false,
-    attempt: 0,
-    retryOn: plan.retryOn,
-    extras: plan.extras,
-    schedulingClass: null,
-    actorId: state.actorId,
-    handleId: state.handleId,
-    target: null,
-    previous: null,
-    next: null,
-    costMicros: 0,
-    cancel: 'no',
-    parent: currentTask()?.taskId ?? 0,
-  }
+  const task = makeTask(core, plan, written, currentTask()?.taskId ?? 0)
   core.table.hold(state.handleId)
   runtime.submit(task)
   return returnsOf(task, runtime)

@@ -4,6 +4,7 @@
 //   A2. Top-level references become dependencies; references inside values stay references.
 //   A3. Large values go to the store, once per call: passing the same large one again and again draws a warning.
 
+import type { WrittenArguments } from '../core-worker/written-arguments.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { type CoreRuntime, INLINE_BYTES_MAX } from '../runtime/core-runtime.ts'
 import { warn } from '../runtime/warnings.ts'
@@ -11,15 +12,6 @@ import { encodeSmall } from '../values/index.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
 import { beginInline, endInline, writeInline, writeStored } from '../wire/task-frames.ts'
 import { idOf, ObjectRef } from './object-ref.ts'
-
-export interface WrittenArguments {
-  readonly blob: Uint8Array | null
-  /** When `blob` is null: written values and references, in order. */
-  readonly parts: readonly (Uint8Array | ObjectId)[] | null
-  /** Held until the call is over. */
-  readonly pinned: readonly ObjectId[]
-  readonly nested: readonly ObjectId[]
-}
 
 const NO_IDS: readonly ObjectId[] = []
 const writer = new ByteWriter()

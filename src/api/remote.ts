@@ -4,6 +4,7 @@
 //   F2. `.options()` gives a new remote function that shares the definition; the original is unchanged.
 
 import type { RemoteFunctionEntry, SchedulingClass, Task } from '../core-worker/effects.ts'
+import { makeTask, type TaskPlan } from '../core-worker/make-task.ts'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { encodeFunction } from '../runtime/closures/index.ts'
@@ -94,16 +95,6 @@ export class Definition {
   }
 }
 
-/** What a call needs, for one option set. */
-interface Plan {
-  readonly entry: RemoteFunctionEntry
-  readonly schedulingClass: SchedulingClass
-  readonly numReturns: number
-  readonly maxRetries: number
-  readonly retryOn: ((error: Uint8Array) => boolean) | null
-  readonly extras: Readonly<Record<string, unknown>> | null
-}
-
 /**
  * Makes a class remote: its instances are actors, each with its state in a process of its own. What the class captures travels by
  * value with it, what it imports by reference.
@@ -134,7 +125,7 @@ export function remote(target: AnyFunction | Constructor, options?: TaskOptions 
 
 export function makeRemote(definition: Definition, options: TaskOptions): object {
   const name = options.name ?? definition.name
-  let plan: Plan | null = null
+  let plan: TaskPlan | null = null
   let planned: CoreRuntime | null = null
   const wrapper = (): never => {
     throw makeError('NOT_REMOTE_CALL', { name })
@@ -163,7 +154,7 @@ export function makeRemote(definition: Definition, options: TaskOptions): object
   return Object.assign(wrapper, own, { [REMOTE]: { kind: 'function', definition, options } })
 }
 
-function makePlan(definition: Definition, options: TaskOptions, runtime: CoreRuntime): Plan {
+function makePlan(definition: Definition, options: TaskOptions, runtime: CoreRuntime): TaskPlan {
   const entry = definition.entry(runtime)
   const numReturns = options.numReturns ?? (definition.isGenerator ? 'streaming' : 1)
   const maxCalls = options.maxCalls ?? ((options.numGpus ?? 0) > 0 ? 1 : 0)
@@ -174,12 +165,14 @@ function makePlan(definition: Definition, options: TaskOptions, runtime: CoreRun
   if (maxCalls > 0) extras.maxCalls = maxCalls
   if (maxRetries === 0) extras.once = true
   return {
-    entry: name === entry.name ? entry : { ...entry, name },
-    schedulingClass: classOf(leaseSpec(options, name, 1, maxRetries !== 0, runtime)),
+    fn: name === entry.name ? entry : { ...entry, name },
     numReturns: numReturns === 'streaming' ? STREAMING : numReturns,
-    maxRetries,
+    retries: maxRetries,
     retryOn: retryPredicate(options.retryExceptions, runtime),
     extras,
+    schedulingClass: classOf(leaseSpec(options, name, 1, maxRetries !== 0, runtime)),
+    actorId: null,
+    handleId: 0,
   }
 }
 
@@ -253,33 +246,9 @@ export function retryPredicate(
   }
 }
 
-function submit(plan: Plan, args: readonly unknown[], runtime: CoreRuntime): unknown {
-  const written = writeArguments(args, runtime, plan.entry.name)
-  const { numReturns } = plan
-  const task: Task = {
-    sequence: runtime.core.sequences(numReturns === STREAMING || numReturns === 0 ? 1 : numReturns),
-    fn: plan.entry,
-    numReturns,
-    args: written.blob,
-    pendingArgs: written.parts,
-    openDependencies: 0,
-    pinned: written.pinned,
-    nestedRefs: written.nested,
-    retriesLeft: plan.maxRetries,
-    isSuspect: false,
-    attempt: 0,
-    retryOn: plan.retryOn,
-    extras: plan.extras,
-    schedulingClass: plan.schedulingClass,
-    actorId: null,
-    handleId: 0,
-    target: null,
-    previous: null,
-    next: null,
-    costMicros: 0,
-    cancel: 'no',
-    parent: currentTask()?.taskId ?? 0,
-  }
+function submit(plan: TaskPlan, args: readonly unknown[], runtime: CoreRuntime): unknown {
+  const written = writeArguments(args, runtime, plan.fn.name)
+  const task = makeTask(runtime.core, plan, written, currentTask()?.taskId ?? 0)
   runtime.submit(task)
   return returnsOf(task, runtime)
 }

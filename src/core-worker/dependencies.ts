@@ -4,13 +4,11 @@
 //
 // Invariants:
 //   D1. A task leaves here exactly once: with its arguments written, or failed with the first failing dependency's error.
-//   D2. A dependency's value travels as it lies: inline bytes are copied, stored ones are named.
 
 import type { ObjectId } from '../ids/ids.ts'
-import { ByteWriter } from '../wire/byte-writer.ts'
-import { VALUE_OVERHEAD_BYTES, writeInline, writeStored } from '../wire/task-frames.ts'
 import type { Effects, Task } from './effects.ts'
 import type { ReferenceTable } from './reference-table.ts'
+import { resolveArguments } from './written-arguments.ts'
 
 export type Resolution = { readonly task: Task; readonly error: Uint8Array | null }
 
@@ -65,30 +63,10 @@ export class Dependencies {
   }
 
   #resolve(task: Task, effects: Effects): Resolution {
-    const parts = task.pendingArgs ?? []
-    const writer = new ByteWriter()
-    writer.u16(parts.length)
-    const nested = new Set(task.nestedRefs)
-    for (const part of parts) {
-      if (typeof part !== 'number') {
-        writer.reserve(part.length)
-        writer.bytes(part)
-        continue
-      }
-      const location = this.#table.locationOf(this.#table.look(part, effects))
-      if (location.kind === 'error') return { task, error: location.bytes }
-      if (location.refs.length > 0) {
-        for (const ref of location.refs) {
-          nested.add(ref)
-          this.#table.escape(ref, effects) // They leave this process inside the value, as those in plain arguments do.
-        }
-      }
-      writer.reserve(VALUE_OVERHEAD_BYTES)
-      if (location.kind === 'inline') writeInline(writer, location.bytes, location.refs)
-      else writeStored(writer, location.storageId, location.size, location.refs)
-    }
-    task.args = Buffer.from(writer.take())
-    task.nestedRefs = [...nested]
+    const resolved = resolveArguments(task.pendingArgs ?? [], task.nestedRefs, this.#table, effects)
+    if (resolved.error !== null) return { task, error: resolved.error }
+    task.args = resolved.blob
+    task.nestedRefs = resolved.nested
     return { task, error: null }
   }
 }

@@ -1,31 +1,19 @@
 // A task as tests of this room need it: no arguments, one return, no retries.
 
 import type { Task } from './effects.ts'
+import { makeTask } from './make-task.ts'
 
 export function plainTask(sequence: number, more: Partial<Task> = {}): Task {
-  return {
-    sequence,
+  const plan = {
     fn: { key: 'fn:1', name: 'f', averageMicros: -1 },
     numReturns: 1,
-    args: new Uint8Array(2),
-    pendingArgs: null,
-    openDependencies: 0,
-    pinned: [],
-    nestedRefs: [],
-    retriesLeft: 0,
-    isSuspect: false,
-    attempt: 0,
+    retries: 0,
     retryOn: null,
     extras: null,
     schedulingClass: { key: 'c', spec: { resources: {} } as never },
     actorId: null,
     handleId: 0,
-    target: null,
-    previous: null,
-    next: null,
-    costMicros: 0,
-    cancel: 'no',
-    parent: 0,
-    ...more,
   }
+  const written = { blob: new Uint8Array(2), parts: null, pinned: [], nested: [] }
+  return { ...makeTask({ sequences: () => sequence }, plan, written, 0), ...more }
 }

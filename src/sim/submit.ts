@@ -1,19 +1,14 @@
 // What `.remote(…)` does, for simulated programs: arguments are written as `api/arguments.ts` writes them, tasks and actors made as
 // `api/remote.ts` and `api/actor.ts` make them.
 
-import type { RemoteFunctionEntry, SchedulingClass, Task } from '../core-worker/effects.ts'
+import type { RemoteFunctionEntry, SchedulingClass } from '../core-worker/effects.ts'
+import { makeTask } from '../core-worker/make-task.ts'
+import { referencesAmong, resolveArguments, type WrittenArguments } from '../core-worker/written-arguments.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { encodeSmall } from '../values/index.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
 import type { ActorSpec, LeaseSpec, Resources } from '../wire/messages.ts'
-import {
-  beginInline,
-  endInline,
-  STREAMING,
-  VALUE_OVERHEAD_BYTES,
-  writeInline,
-  writeStored,
-} from '../wire/task-frames.ts'
+import { beginInline, endInline, STREAMING, writeInline, writeStored } from '../wire/task-frames.ts'
 import type { CoreShell } from './core-shell.ts'
 import { SimRef } from './handles.ts'
 import type { Script } from './programs.ts'
@@ -56,20 +51,22 @@ export interface Submitted {
   readonly stream: Stream | null
 }
 
-interface Written {
-  readonly blob: Uint8Array | null
-  readonly parts: readonly (Uint8Array | ObjectId)[] | null
-  readonly pinned: readonly ObjectId[]
-  readonly nested: readonly ObjectId[]
-}
-
 export function submitTask(shell: CoreShell, script: Script, options: CallOptions, parent: ObjectId): Submitted {
   const extras: Record<string, unknown> = { name: 'f' }
   if (options.retries === 0) extras.once = true
   if (options.maxCalls) extras.maxCalls = options.maxCalls
   if (options.backpressure) extras.backpressure = options.backpressure
   const fn = shell.cluster.functionOf(shell, options.fn ?? 'fn:quick')
-  return submit(shell, { script, options, parent, fn, extras, actorId: null, schedulingClass: classOf(options) })
+  return submit(shell, {
+    script,
+    options,
+    parent,
+    fn,
+    extras,
+    actorId: null,
+    schedulingClass: classOf(options),
+    handleId: 0,
+  })
 }
 
 export function submitCall(
@@ -86,7 +83,7 @@ export function submitCall(
   return submit(shell, { script, options, parent, fn, extras, actorId, schedulingClass: null, handleId: handle.id })
 }
 
-interface Plan {
+interface Call {
   readonly script: Script
   readonly options: CallOptions
   readonly parent: ObjectId
@@ -94,39 +91,18 @@ interface Plan {
   readonly extras: Readonly<Record<string, unknown>>
   readonly actorId: string | null
   readonly schedulingClass: SchedulingClass | null
-  readonly handleId?: ObjectId
+  readonly handleId: ObjectId
 }
 
-function submit(shell: CoreShell, plan: Plan): Submitted {
+function submit(shell: CoreShell, call: Call): Submitted {
   const { core } = shell
-  const { script, options } = plan
+  const { script, options, fn, extras, schedulingClass, actorId, handleId } = call
   const written = writeArguments(shell, [script, ...(options.dependencies ?? [])])
-  if (plan.handleId !== undefined) core.table.hold(plan.handleId)
-  const { numReturns } = options
-  const task: Task = {
-    sequence: core.sequences(numReturns === STREAMING || numReturns === 0 ? 1 : numReturns),
-    fn: plan.fn,
-    numReturns,
-    args: written.blob,
-    pendingArgs: written.parts,
-    openDependencies: 0,
-    pinned: written.pinned,
-    nestedRefs: written.nested,
-    retriesLeft: options.retries,
-    isSuspect: false,
-    attempt: 0,
-    retryOn: options.retriesThrown ? (bytes) => shell.failureOf(0, bytes).kind === 'thrown' : null,
-    extras: plan.extras,
-    schedulingClass: plan.schedulingClass,
-    actorId: plan.actorId,
-    handleId: plan.handleId ?? 0,
-    target: null,
-    previous: null,
-    next: null,
-    costMicros: 0,
-    cancel: 'no',
-    parent: plan.parent,
-  }
+  if (handleId !== 0) core.table.hold(handleId)
+  const { numReturns, retries } = options
+  const retryOn = options.retriesThrown ? (bytes: Uint8Array) => shell.failureOf(0, bytes).kind === 'thrown' : null
+  const plan = { fn, numReturns, retries, retryOn, extras, schedulingClass, actorId, handleId }
+  const task = makeTask(core, plan, written, call.parent)
   shell.cluster.judge.onSubmit(shell, task, script, options)
   core.createReturns(task)
   core.submit(shell.now, task)
@@ -175,34 +151,17 @@ export function createActor(shell: CoreShell, script: Script, actor: NewActor): 
   return new SimRef(shell, handleId, actorId)
 }
 
-function createWhenReady(shell: CoreShell, spec: ActorSpec, written: Written): void {
+function createWhenReady(shell: CoreShell, spec: ActorSpec, { parts, nested, pinned }: WrittenArguments): void {
   const { core } = shell
-  const ids = (written.parts ?? []).filter((part): part is number => typeof part === 'number')
+  const ids = referencesAmong(parts ?? [])
   shell.whenReady(ids, ids.length, null, () => {
-    const writer = new ByteWriter()
-    writer.u16(written.parts?.length ?? 0)
-    const refs = new Set(written.nested)
-    for (const part of written.parts ?? []) {
-      if (typeof part !== 'number') {
-        writer.reserve(part.length)
-        writer.bytes(part)
-        continue
-      }
-      const location = core.table.locationOf(core.table.look(part, core.effects))
-      if (location.kind === 'error') {
-        shell.failCreation({ ...spec, argRefs: [] }, location.bytes, written.pinned)
-        return
-      }
-      for (const ref of location.refs) refs.add(ref)
-      writer.reserve(VALUE_OVERHEAD_BYTES)
-      if (location.kind === 'inline') writeInline(writer, location.bytes, location.refs)
-      else writeStored(writer, location.storageId, location.size, location.refs)
-    }
-    core.createActor({ ...spec, args: Buffer.from(writer.take()), argRefs: [...refs] }, written.pinned)
+    const resolved = resolveArguments(parts ?? [], nested, core.table, core.effects)
+    if (resolved.error === null) core.createActor({ ...spec, args: resolved.blob, argRefs: resolved.nested }, pinned)
+    else shell.failCreation({ ...spec, argRefs: [] }, resolved.error, pinned)
   })
 }
 
-function writeArguments(shell: CoreShell, args: readonly unknown[]): Written {
+function writeArguments(shell: CoreShell, args: readonly unknown[]): WrittenArguments {
   const { core } = shell
   const pinned: ObjectId[] = []
   const nested: ObjectId[] = []
