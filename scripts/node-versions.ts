@@ -39,7 +39,7 @@ interface Row {
 }
 
 /** What is shown of vitest's output: its line for each file, each failed test, and its sums. */
-const SHOWN = /^ *([✓❯×↓] |Test Files |Tests |Errors )/
+const SHOWN = /^( [✓❯↓] | +× | *(Test Files|Tests|Errors) )/
 const MARK = 'RAY_TS_NODE_VERSIONS'
 const KILL_AFTER_MS = 10_000
 /** Its output should be at its end when it is; a process that lives on may keep the pipes open. */

@@ -19,7 +19,7 @@ function world(): { table: ReferenceTable; dependencies: Dependencies; fx: Effec
   return { table, dependencies: new Dependencies(table), fx: [], task }
 }
 
-test('[TASK-14] a task leaves once, with all values written in order (D1, D2)', () => {
+test('[TASK-14] a task leaves once, with all values written in order (D1, P1)', () => {
   const { table, dependencies, fx, task } = world()
   expect(dependencies.add(task, fx)).toBeUndefined()
   table.fulfil(SECOND, { kind: 'stored', storageId: 77, size: 9, refs: [] }, fx)
