@@ -169,11 +169,12 @@ async function endLeftovers(mark: string): Promise<string[]> {
 }
 
 function failuresOf(file: Report['testResults'][number]): string[] {
+  const name = path.relative('.', file.name)
   const tests = file.assertionResults.filter((test) => test.status === 'failed')
-  const failed = tests.map((test) => `${test.fullName}\n    ${test.failureMessages[0]?.split('\n')[0] ?? ''}`)
+  const failed = tests.map((test) => `${name}: ${test.fullName}\n    ${test.failureMessages[0]?.split('\n')[0] ?? ''}`)
   // A file may fail beside its tests: at its start, or for what it leaves behind.
   if (file.status !== 'failed' || failed.length > 0) return failed
-  return [`${path.relative('.', file.name)}: ${file.message.split('\n').slice(0, 3).join(' ')}`]
+  return [`${name}: ${file.message.split('\n').slice(0, 3).join(' ')}`]
 }
 
 function install(version: string): string {
