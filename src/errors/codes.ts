@@ -82,6 +82,31 @@ export const ERROR_TABLE = {
     '{name} can never be scheduled: it asks for the node {nodeId}, which is not in the cluster',
     'See ray.nodes(), or pass soft: true to let it run elsewhere.',
   ),
+  NODE_DRAINING: entry(
+    'TaskUnschedulableError',
+    '{name} can never be scheduled: it asks for the node {nodeId}, which is being drained and takes nothing new',
+    'Choose another of ray.nodes(), or pass soft: true to let it run elsewhere.',
+  ),
+  NODE_TOO_SMALL: entry(
+    'TaskUnschedulableError',
+    '{name} can never be scheduled: it asks for {asked} on the node {nodeId}, which has {has}',
+    'Ask for less, choose another node, or pass soft: true to let it run elsewhere.',
+  ),
+  NODE_BUSY: entry(
+    'TaskUnschedulableError',
+    '{name} was not scheduled: it asks for {asked} on the node {nodeId}, which has {has} left, and it was not to wait',
+    'Try again later, or leave failOnUnavailable out to wait.',
+  ),
+  NO_SUCH_LABELS: entry(
+    'TaskUnschedulableError',
+    '{name} can never be scheduled: no node has the labels it asks for ({labels})',
+    "See Labels in ray.nodes(); add a fallbackStrategy, or pass onInfeasible: 'wait' if such a node will join.",
+  ),
+  BUNDLE_TOO_SMALL: entry(
+    'TaskUnschedulableError',
+    '{name} can never be scheduled: it asks for {asked}, but the largest bundle it may use has {largest}',
+    'Ask for less, or make the placement group with larger bundles.',
+  ),
   ACTOR_INFEASIBLE: entry(
     'ActorUnschedulableError',
     'the actor {name} can never be scheduled: {detail}',
