@@ -55,12 +55,25 @@ describe.each(['native', 'koffi', 'plain'] as const)('%s', (kind) => {
     (bytes) => {
       const source = Buffer.alloc(bytes + 2, 'typescript').subarray(1, bytes + 1)
       const target = new Uint8Array(bytes + 20).fill(7)
-      backend.copy(target, 10, source)
-      expect(Buffer.from(target.buffer, 10, bytes).equals(source)).toBe(true)
-      expect([target[9], target[bytes + 10], target[bytes + 19]]).toEqual([7, 7, 7])
-      expect(() => backend.copy(target, 21, source)).toThrow(RangeError)
+      for (const byTwo of [false, true]) {
+        target.fill(7)
+        backend.copy(target, 10, source, byTwo)
+        expect(Buffer.from(target.buffer, 10, bytes).equals(source)).toBe(true)
+        expect([target[9], target[bytes + 10], target[bytes + 19]]).toEqual([7, 7, 7])
+        expect(() => backend.copy(target, 21, source, byTwo)).toThrow(RangeError)
+      }
     },
   )
+
+  test('[ARCH-17] an array of which little was ever written is copied whole, and may be written afterwards', () => {
+    const [source, target] = [new Uint8Array(40 * MB), new Uint8Array(40 * MB).fill(7)]
+    for (const at of [0, 20 * MB + 4095, 40 * MB - 1]) source[at] = at + 1
+    backend.copy(target, 0, source, false)
+    expect(Buffer.compare(target, source)).toBe(0)
+    source.fill(5)
+    backend.copy(target, 0, source, true)
+    expect([target.every((x) => x === 5), source.length]).toEqual([true, target.length])
+  })
 
   test('[ARCH-17] counters in shared memory, where the backend has them', () => {
     const file = path.join(dir, 'counter')
@@ -81,6 +94,17 @@ describe.each(['native', 'koffi', 'plain'] as const)('%s', (kind) => {
     expect(output).toContain(`all passed with ${kind}`)
   }, 120_000)
 })
+
+test.runIf(hasLargePages())(
+  '[ARCH-17] copying an array that was never written faults once a large page, not once a page',
+  () => {
+    const [source, target] = [new Uint8Array(80 * MB), new Uint8Array(80 * MB).fill(1)]
+    const before = process.resourceUsage().minorPageFault
+    chooseBackend('native').copy(target, 0, source, false)
+    expect(process.resourceUsage().minorPageFault - before).toBeLessThan(5000) // Of 20,480 pages.
+    expect(target.every((x) => x === 0)).toBe(true)
+  },
+)
 
 test('[ARCH-17] RAY_TS_SHM chooses, and an unknown one is an error', () => {
   expect(chooseBackend(undefined).kind).toBe('native')
@@ -116,3 +140,9 @@ test('[ARCH-17] the prebuilt addons are small, and are what build.sh makes', () 
     if (same) expect(built.equals(committed)).toBe(true)
   }
 })
+
+/** Some kernels are built without, or told never to give any: then there is nothing to see. */
+function hasLargePages(): boolean {
+  const file = '/sys/kernel/mm/transparent_hugepage/enabled'
+  return process.platform === 'linux' && fs.existsSync(file) && !fs.readFileSync(file, 'utf8').includes('[never]')
+}

@@ -28,12 +28,15 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #define HEADER_BYTES 4096
 #define MAGIC 0x53595252u /* "RRYS" */
 #define PATH_BYTES_MAX 1024
-/* Below it a second thread costs more than it saves. */
-#define COPY_BY_TWO_MIN ((size_t)8 << 20)
+/* Below it a second thread costs more than it saves, and a reader may still find the copy in the cache. */
+#define LARGE_MIN ((size_t)8 << 20)
 
 typedef struct {
   uint32_t magic;
@@ -209,48 +212,98 @@ typedef struct {
   size_t bytes;
 } range_t;
 
-static void *copy_range(void *argument) {
-  const range_t *range = argument;
-  memcpy(range->to, range->from, range->bytes);
+/*
+ * Stores past the cache. What is written here is not read soon by this core, and an ordinary store reads the line that it overwrites
+ * first: two processes move 1.5 to 2.5 times as much this way (docs/benchmarks.md). SSE2 belongs to every x64: nothing to detect, and
+ * wider registers were not faster. Elsewhere the C library knows best.
+ */
+#if defined(__SSE2__)
+#define LINE_BYTES 64
+#define AHEAD_BYTES 1024
+static void copy_past_cache(range_t range) {
+  size_t head = -(uintptr_t)range.to % LINE_BYTES;
+  if (head > range.bytes) head = range.bytes;
+  memcpy(range.to, range.from, head);
+  char *to = range.to + head;
+  const char *from = range.from + head;
+  size_t left = range.bytes - head;
+  for (; left >= LINE_BYTES; to += LINE_BYTES, from += LINE_BYTES, left -= LINE_BYTES) {
+    const __m128i *source = (const __m128i *)from;
+    __m128i *target = (__m128i *)to;
+    _mm_prefetch(from + AHEAD_BYTES, _MM_HINT_NTA);
+    __m128i a = _mm_loadu_si128(source), b = _mm_loadu_si128(source + 1);
+    __m128i c = _mm_loadu_si128(source + 2), d = _mm_loadu_si128(source + 3);
+    _mm_stream_si128(target, a);
+    _mm_stream_si128(target + 1, b);
+    _mm_stream_si128(target + 2, c);
+    _mm_stream_si128(target + 3, d);
+  }
+  memcpy(to, from, left);
+  _mm_sfence(); /* Such stores are not ordered: all are done before anybody hears of the value. */
+}
+#else
+static void copy_past_cache(range_t range) { memcpy(range.to, range.from, range.bytes); }
+#endif
+
+static void *copy_half(void *argument) {
+  copy_past_cache(*(const range_t *)argument);
   return NULL;
 }
 
-/* Both halves at once. One core does not saturate the memory: 26 GB/s alone, 35 with two. */
+/* Both halves at once. */
 static void copy_by_two(range_t all) {
   size_t half = all.bytes / 2 / HEADER_BYTES * HEADER_BYTES;
-  range_t first = {all.to, all.from, half};
+  range_t first = {all.to, all.from, half}, second = {all.to + half, all.from + half, all.bytes - half};
   sigset_t every, before;
   pthread_t helper;
   sigfillset(&every);
   pthread_sigmask(SIG_SETMASK, &every, &before); /* Signals are for Node's threads. */
-  bool has_helper = pthread_create(&helper, NULL, copy_range, &first) == 0;
+  bool has_helper = pthread_create(&helper, NULL, copy_half, &first) == 0;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (!has_helper) copy_range(&first);
-  memcpy(all.to + half, all.from + half, all.bytes - half);
+  if (!has_helper) copy_past_cache(first);
+  copy_past_cache(second);
   if (has_helper) pthread_join(helper, NULL);
 }
 
-/* copy(target: Uint8Array, offset, source: Uint8Array): target.set(source, offset), by two threads when it is large */
+/*
+ * Large pages for the pages that lie wholly in `source`, where the kernel leaves that to its callers (`madvise`, the usual setting).
+ * Reading memory that nobody has written faults once a page: 20,000 times for 80 MB, a quarter of the time of such a copy. What is
+ * there already stays as it is. NumPy asks for the same when it makes an array. A refusal changes nothing.
+ */
+static void advise_large_pages(const char *source, size_t bytes) {
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  uintptr_t begin = ((uintptr_t)source + page - 1) / page * page, end = ((uintptr_t)source + bytes) / page * page;
+  if (end > begin) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+}
+
+/* copy(target: Uint8Array, offset, source: Uint8Array, byTwo): target.set(source, offset); a large one by two threads if `byTwo` */
 static napi_value copy(napi_env env, napi_callback_info info) {
-  size_t argc = 3, room = 0, bytes = 0;
-  napi_value argv[3];
+  size_t argc = 4, room = 0, bytes = 0;
+  napi_value argv[4];
   void *target = NULL, *source = NULL;
   napi_typedarray_type target_type, source_type;
   int64_t offset = 0;
+  bool by_two = false;
   napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
   bool is_right =
       napi_get_typedarray_info(env, argv[0], &target_type, &room, &target, NULL, NULL) == napi_ok &&
       napi_get_value_int64(env, argv[1], &offset) == napi_ok &&
       napi_get_typedarray_info(env, argv[2], &source_type, &bytes, &source, NULL, NULL) == napi_ok &&
+      napi_get_value_bool(env, argv[3], &by_two) == napi_ok &&
       target_type == napi_uint8_array && source_type == napi_uint8_array && offset >= 0 &&
       (size_t)offset <= room && bytes <= room - (size_t)offset;
   if (!is_right) {
-    napi_throw_range_error(env, NULL, "copy takes a Uint8Array, an offset, and a Uint8Array that fits there");
+    napi_throw_range_error(env, NULL, "copy takes a Uint8Array, an offset, a Uint8Array that fits there, and a boolean");
     return NULL;
   }
   range_t range = {(char *)target + offset, source, bytes};
-  if (bytes < COPY_BY_TWO_MIN) copy_range(&range);
-  else copy_by_two(range);
+  if (bytes < LARGE_MIN) {
+    if (bytes > 0) memmove(range.to, range.from, bytes);
+    return NULL;
+  }
+  advise_large_pages(range.from, bytes);
+  if (by_two) copy_by_two(range);
+  else copy_past_cache(range);
   return NULL;
 }
 

@@ -31,8 +31,8 @@ export interface ShmBackend {
   openReader(path: string, options: ReaderOptions): ByteRange | undefined
   /** The first `bytes` of the file, shared with every process, as long as the process lives; null: this backend has no such thing. */
   openShared(path: string, bytes: number): ArrayBuffer | null
-  /** `target.set(source, offset)`, as fast as the memory takes it. */
-  copy(target: Uint8Array, offset: number, source: Uint8Array): void
+  /** `target.set(source, offset)`, as fast as the memory takes it; with a helper thread if it is large and `byTwo`. */
+  copy(target: Uint8Array, offset: number, source: Uint8Array, byTwo: boolean): void
   /** Mappings that this process holds, as the kernel counts them. */
   mappings(): number
 }

@@ -10,7 +10,7 @@ import { readCopy } from './plain.ts'
 interface Addon {
   openReader(path: string, offset: number, bytes: number, isCounted: boolean): ArrayBuffer | undefined
   openWriter(path: string, bytes: number): ArrayBuffer
-  copy(target: Uint8Array, offset: number, source: Uint8Array): void
+  copy(target: Uint8Array, offset: number, source: Uint8Array, byTwo: boolean): void
   mappings(): number
   endWithParent(pid: number): void
 }
@@ -33,7 +33,7 @@ export function nativeBackend(): ShmBackend | null {
       return buffer && { buffer, byteOffset: 0, byteLength: bytes }
     },
     openShared: (path, bytes) => addon.openWriter(path, bytes),
-    copy: (target, offset, source) => addon.copy(target, offset, source),
+    copy: (target, offset, source, byTwo) => addon.copy(target, offset, source, byTwo),
     mappings: () => addon.mappings(),
   }
 }

@@ -158,8 +158,7 @@ export class SegmentStore {
     const target = new Uint8Array(segment.mapping)
     let at = HEADER_BYTES
     for (const part of value.parts) {
-      if (this.#isAlone) this.#backend.copy(target, at, part)
-      else target.set(part, at) // Workers fill the cores already: a helper thread would only wait for its turn.
+      this.#backend.copy(target, at, part, this.#isAlone) // Workers fill the cores already: a helper would only wait for its turn.
       at += part.byteLength
     }
     this.#own.set(id, segment)
