@@ -278,6 +278,8 @@ export class CoreWorker {
       case 'worker.died':
         this.#onWorkerDied(now, message.exit)
         return
+      case 'node.died':
+        return this.#onOtherNodeDied(now, message)
       case 'object.resolved':
         this.#onResolved(now, message)
         return
@@ -515,6 +517,17 @@ export class CoreWorker {
     if (task.actorId === null) this.#tasks.remove(task)
     else this.actors.remove(task)
     return true
+  }
+
+  /** Another node: the end of every process of it that this one has dealings with. */
+  #onOtherNodeDied(now: Ms, { tagBlocks, nodeId, detail }: FromNode & { t: 'node.died' }): void {
+    const tags = new Set<WorkerTag>([...this.#connected, ...this.table.parties(), ...this.#tasks.workers()])
+    const exit = { pid: 0, code: null, signal: null, reason: 'nodeDied', lastLines: [] } as const
+    for (const tag of tags) {
+      if (!tagBlocks.some(({ first, count }) => tag >= first && tag < first + count)) continue
+      this.#onWorkerDied(now, { ...exit, tag, detail: `its node ${nodeId.slice(0, 8)} died: ${detail}` })
+      if (this.#connected.has(tag)) this.#effects.push({ t: 'disconnect', tag })
+    }
   }
 
   #onWorkerDied(now: Ms, exit: ExitInfo): void {

@@ -203,6 +203,18 @@ export class ReferenceTable {
     }
   }
 
+  /** Everyone whom a count names. */
+  parties(): Set<WorkerTag> {
+    const tags = new Set<WorkerTag>()
+    for (const [, { borrowers }] of this.owned) {
+      for (const key of borrowers?.keys() ?? []) {
+        tags.add(key % TAGS)
+        if (key >= TAGS) tags.add(Math.floor(key / TAGS))
+      }
+    }
+    return tags
+  }
+
   /** Of the copies that a dead process made for us, those that it told nobody of are freed. */
   claim(storageIds: readonly ObjectId[], effects: Effects): void {
     const unknown = new Set(storageIds)

@@ -176,6 +176,11 @@ export class TaskSubmitter {
     }
   }
 
+  /** Those that are leased. */
+  workers(): number[] {
+    return [...this.#leases.values()].map(({ address }) => address.tag)
+  }
+
   /** After tasks of a dead worker were dealt with: S2 again. */
   afterWorkerGone(now: Ms, effects: Effects): void {
     for (const pool of this.#pools.values()) this.#pump(now, pool, effects)

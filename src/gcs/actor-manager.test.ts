@@ -1,7 +1,12 @@
 // Failure here looks like a handle whose calls wait for ever, or a table that grows with every actor that ever was.
 import { expect, test } from 'vitest'
 import type { ActorSpec } from '../wire/messages.ts'
-import { ActorManager } from './actor-manager.ts'
+import { ActorManager, type ActorNodes } from './actor-manager.ts'
+
+const ONE_NODE: ActorNodes = {
+  place: () => ({ kind: 'node', nodeId: 'n', mayWait: true }),
+  nodeOf: () => 'n',
+}
 
 function spec(actorId: string): ActorSpec {
   const options = { maxConcurrency: 1, concurrencyGroups: {}, methods: {} }
@@ -9,7 +14,7 @@ function spec(actorId: string): ActorSpec {
 }
 
 test('[ACT-09] the last ten thousand dead actors are remembered, and of others that they died', () => {
-  const manager = new ActorManager(1000)
+  const manager = new ActorManager(1000, ONE_NODE)
   manager.joined(1)
   for (let i = 0; i < 10_100; i++) {
     manager.create(1, spec(`a${i}`))
@@ -23,7 +28,7 @@ test('[ACT-09] the last ten thousand dead actors are remembered, and of others t
 })
 
 test('[ACT-14] who asks for an actor before it is made hears of it when it is, or when its owner dies', () => {
-  const manager = new ActorManager(1000)
+  const manager = new ActorManager(1000, ONE_NODE)
   manager.joined(1)
   manager.subscribe(5, 'a1', 1)
   manager.subscribe(5, 'a2', 1)
@@ -32,7 +37,7 @@ test('[ACT-14] who asks for an actor before it is made hears of it when it is, o
   const told = manager.drain().flatMap((effect) => (effect.t === 'send' ? [[effect.to, effect.message.t]] : []))
   expect(told).toEqual([[5, 'actor.state']])
   const exit = { tag: 1, pid: 1, code: 1, signal: null, lastLines: [], reason: 'crashed', detail: '' } as const
-  manager.onRaylet({ t: 'worker.gone', exit, kind: 'driver' })
+  manager.workerGone(exit)
   const states = manager
     .drain()
     .flatMap((effect) => (effect.t === 'send' && effect.message.t === 'actor.state' ? [effect.message.info] : []))
@@ -45,7 +50,7 @@ test('[ACT-14] who asks for an actor before it is made hears of it when it is, o
 })
 
 test('[ACT-03] an actor whose argument failed is dead for everybody who asked', () => {
-  const manager = new ActorManager(1000)
+  const manager = new ActorManager(1000, ONE_NODE)
   manager.joined(1)
   manager.subscribe(5, 'a1', 1)
   manager.createFailed(1, spec('a1'), Buffer.from('why'))

@@ -11,9 +11,9 @@
 //   A3'. Of the dead the last `DEAD_MAX` are remembered, without their arguments; of `FORGOTTEN_MAX` more, that they died: nobody waits for them.
 //   A4. A non-detached actor does not outlive its owner or its job.
 
-import type { ActorId, WorkerTag } from '../ids/ids.ts'
+import type { ActorId, NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
-import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
+import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type {
   ActorInfo,
   ActorSpec,
@@ -21,6 +21,7 @@ import type {
   ExitInfo,
   FromNode,
   LeaseId,
+  LeaseSpec,
   WireError,
   WorkerAddress,
 } from '../wire/messages.ts'
@@ -38,6 +39,8 @@ interface Actor {
   /** Leases asked for so far. */
   placements: number
   leaseId: LeaseId | null
+  /** Where its lease was asked for. */
+  nodeId: NodeId | null
   worker: WorkerAddress | null
   death: ActorInfo['death']
   /** Who follows it, and under which ids they know it (an alias each for `getIfExists`). */
@@ -46,9 +49,21 @@ interface Actor {
   ending: { readonly reason: string } | null
 }
 
+/** What placing actors needs of the cluster. */
+export interface ActorNodes {
+  place(spec: LeaseSpec): Placement
+  nodeOf(tag: WorkerTag): NodeId | undefined
+}
+
+export type Placement =
+  /** `mayWait`: it is the only one that could, and queues it if need be. */
+  | { readonly kind: 'node'; readonly nodeId: NodeId; readonly mayWait: boolean }
+  | { readonly kind: 'wait' }
+  | { readonly kind: 'refused'; readonly error: WireError }
+
 export type ActorEffect =
   | { readonly t: 'send'; readonly to: WorkerTag; readonly message: FromNode }
-  | { readonly t: 'toRaylet'; readonly message: GcsToRaylet }
+  | { readonly t: 'toNode'; readonly nodeId: NodeId; readonly message: GcsToNode }
   | { readonly t: 'killLater'; readonly actorId: ActorId; readonly afterMs: Ms }
 
 export class ActorManager {
@@ -63,11 +78,15 @@ export class ActorManager {
   readonly #early = new Map<ActorId, { readonly owner: WorkerTag; readonly subscribers: Set<WorkerTag> }>()
   readonly #processes = new Set<WorkerTag>()
   readonly #byWorker = new Map<WorkerTag, ActorId>()
+  /** Wait for resources that no node has free. */
+  readonly #unplaced = new Set<Actor>()
+  readonly #nodes: ActorNodes
   readonly #gracefulMs: Ms
   #fx: ActorEffect[] = []
 
-  constructor(gracefulShutdownMs: Ms) {
+  constructor(gracefulShutdownMs: Ms, nodes: ActorNodes) {
     this.#gracefulMs = gracefulShutdownMs
+    this.#nodes = nodes
   }
 
   get size(): number {
@@ -154,15 +173,31 @@ export class ActorManager {
     return all.filter((actor) => namespace === null || actor.spec.namespace === namespace).map(infoOf)
   }
 
-  onRaylet(message: RayletToGcs): void {
+  onNode(nodeId: NodeId, message: NodeToGcs): void {
     switch (message.t) {
       case 'actorLease.granted':
-        return this.#granted(message.leaseId, message.actorId, message.worker)
+        return this.#granted(nodeId, message.leaseId, message.actorId, message.worker)
       case 'actorLease.refused':
-        return this.#refused(message.actorId, message.error)
+        return this.#refused(message.leaseId, message.actorId, message.error)
+      case 'actorLease.rejected':
+        return this.#rejected(message.leaseId, message.actorId)
       case 'worker.gone':
-        return this.#workerGone(message.exit)
+        return this.workerGone(message.exit)
+      default:
+        return
     }
+  }
+
+  /** Its processes were reported gone before; what was asked of it is asked of others. */
+  nodeDied(nodeId: NodeId): void {
+    for (const actor of this.#actors.values()) {
+      if (actor.nodeId === nodeId && actor.worker === null && actor.state !== 'DEAD') this.#place(actor)
+    }
+  }
+
+  /** Somewhere resources may have become free. */
+  placeWaiting(): void {
+    for (const actor of [...this.#unplaced]) this.#place(actor)
   }
 
   started(from: WorkerTag, actorId: ActorId, incarnation: number, error: Uint8Array | null): void {
@@ -175,7 +210,7 @@ export class ActorManager {
     }
     actor.state = 'ALIVE'
     if (actor.leaseId) {
-      this.#raylet({ t: 'actorLease.keepOnly', leaseId: actor.leaseId, resources: actor.spec.lease.resources })
+      this.#toNodeOf(actor, { t: 'actorLease.keepOnly', leaseId: actor.leaseId, resources: actor.spec.lease.resources })
     }
     this.#tell(actor)
   }
@@ -216,27 +251,46 @@ export class ActorManager {
   }
 
   #place(actor: Actor): void {
+    this.#unplaced.delete(actor)
+    actor.nodeId = null
+    actor.leaseId = null
+    const spec = { ...actor.spec.lease, resources: actor.spec.placementResources }
+    const placement = this.#nodes.place(spec)
+    if (placement.kind === 'refused') return this.#unplaceable(actor, placement.error)
+    if (placement.kind === 'wait') {
+      this.#unplaced.add(actor)
+      return
+    }
     const leaseId = `a${actor.spec.actorId}.${actor.placements++}`
     actor.leaseId = leaseId
-    const spec = { ...actor.spec.lease, resources: actor.spec.placementResources }
-    this.#raylet({ t: 'actorLease.request', leaseId, actorId: actor.spec.actorId, spec })
+    actor.nodeId = placement.nodeId
+    const { actorId } = actor.spec
+    this.#toNodeOf(actor, { t: 'actorLease.request', leaseId, actorId, spec, mayWait: placement.mayWait })
   }
 
-  #granted(leaseId: LeaseId, actorId: ActorId, worker: WorkerAddress): void {
+  #granted(nodeId: NodeId, leaseId: LeaseId, actorId: ActorId, worker: WorkerAddress): void {
     const actor = this.#actors.get(actorId)
     if (!actor || actor.state === 'DEAD' || actor.leaseId !== leaseId) {
-      this.#raylet({ t: 'actorLease.cancel', leaseId })
+      this.#fx.push({ t: 'toNode', nodeId, message: { t: 'actorLease.cancel', leaseId } })
       return
     }
     actor.worker = worker
     this.#byWorker.set(worker.tag, actorId)
-    const message: FromNode = { t: 'actor.start', spec: actor.spec, incarnation: actor.incarnation }
-    this.#raylet({ t: 'worker.tell', tag: worker.tag, message })
+    this.#send(worker.tag, { t: 'actor.start', spec: actor.spec, incarnation: actor.incarnation })
   }
 
-  #refused(actorId: ActorId, error: WireError): void {
+  #refused(leaseId: LeaseId, actorId: ActorId, error: WireError): void {
     const actor = this.#actors.get(actorId)
-    if (!actor || actor.state === 'DEAD') return
+    if (actor?.leaseId === leaseId && actor.state !== 'DEAD') this.#unplaceable(actor, error)
+  }
+
+  /** That node had no room after all. */
+  #rejected(leaseId: LeaseId, actorId: ActorId): void {
+    const actor = this.#actors.get(actorId)
+    if (actor?.leaseId === leaseId && actor.state !== 'DEAD' && actor.worker === null) this.#place(actor)
+  }
+
+  #unplaceable(actor: Actor, error: WireError): void {
     const { asked, largest, detail } = error.params
     const isInfeasible = error.code === 'INFEASIBLE'
     const reason = isInfeasible
@@ -273,7 +327,7 @@ export class ActorManager {
     }
   }
 
-  #workerGone(exit: ExitInfo): void {
+  workerGone(exit: ExitInfo): void {
     this.#processes.delete(exit.tag)
     this.#earlyGone(exit.tag)
     const actorId = this.#byWorker.get(exit.tag)
@@ -313,7 +367,8 @@ export class ActorManager {
       const key = nameKey(actor.spec.namespace, actor.spec.name)
       if (this.#names.get(key) === actor.spec.actorId) this.#names.delete(key)
     }
-    if (actor.leaseId && !actor.worker) this.#raylet({ t: 'actorLease.cancel', leaseId: actor.leaseId })
+    this.#unplaced.delete(actor)
+    if (actor.leaseId && !actor.worker) this.#toNodeOf(actor, { t: 'actorLease.cancel', leaseId: actor.leaseId })
     this.#tell(actor)
     actor.subscribers.clear()
     actor.spec = { ...actor.spec, args: NOTHING, argRefs: [] }
@@ -337,15 +392,16 @@ export class ActorManager {
   }
 
   #kill(tag: WorkerTag, reason: 'killed' | 'intended', detail: string): void {
-    this.#raylet({ t: 'worker.kill', tag, reason, detail })
+    const nodeId = this.#nodes.nodeOf(tag)
+    if (nodeId !== undefined) this.#fx.push({ t: 'toNode', nodeId, message: { t: 'worker.kill', tag, reason, detail } })
   }
 
   #send(to: WorkerTag, message: FromNode): void {
     this.#fx.push({ t: 'send', to, message })
   }
 
-  #raylet(message: GcsToRaylet): void {
-    this.#fx.push({ t: 'toRaylet', message })
+  #toNodeOf({ nodeId }: Actor, message: GcsToNode): void {
+    if (nodeId !== null) this.#fx.push({ t: 'toNode', nodeId, message })
   }
 }
 
@@ -357,6 +413,7 @@ function newActor(spec: ActorSpec): Actor {
     restarts: 0,
     placements: 0,
     leaseId: null,
+    nodeId: null,
     worker: null,
     death: null,
     subscribers: new Map(),

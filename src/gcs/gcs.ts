@@ -1,71 +1,232 @@
-// The cluster's machine: actors, keys and values, tags and jobs. Composes this room. Never on the path of a task.
+// The cluster's machine: nodes, actors, keys and values, jobs. Composes this room. Never on the path of a task.
+//
+// It hears of everything through nodes: their own words, and what their core workers ask (`forward`).
 //
 // Invariants:
-//   G1. A worker tag is given once.
+//   G1. A worker tag is given once: in blocks, each to one node.
 //   G2. What is asked is answered, if only with nothing.
+//   G3. A node's death is told to the actors as the end of every process that lived there, then to all nodes.
 
-import { formatJobId, type JobId, NODE_TAG, type WorkerTag } from '../ids/ids.ts'
+import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
-import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
-import type { FromNode, ToNode } from '../wire/messages.ts'
-import { ActorManager } from './actor-manager.ts'
+import { subtract } from '../scheduling/resources.ts'
+import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { ExitInfo, FromNode, LeaseSpec, ToNode } from '../wire/messages.ts'
+import { ActorManager, type Placement } from './actor-manager.ts'
 import { Kv } from './kv.ts'
+import { type HealthConfig, NodeManager } from './node-manager.ts'
+import { place } from './place.ts'
 
-export type GcsInput = { readonly t: 'fromRaylet'; readonly message: RayletToGcs }
-export type GcsEffect = { readonly t: 'toRaylet'; readonly message: GcsToRaylet }
+export type GcsInput =
+  | { readonly t: 'fromNode'; readonly nodeId: NodeId; readonly message: NodeToGcs }
+  /** Its connection closed. */
+  | { readonly t: 'nodeGone'; readonly nodeId: NodeId; readonly detail: string }
+export type GcsEffect =
+  | { readonly t: 'toNode'; readonly nodeId: NodeId; readonly message: GcsToNode }
+  /** After what was sent to it. */
+  | { readonly t: 'disconnect'; readonly nodeId: NodeId }
 
-type Fx = Effect<FromNode, GcsEffect>[]
+export interface GcsConfig {
+  readonly clusterId: string
+  readonly actorGracefulShutdownMs: Ms
+  readonly health: HealthConfig
+  /** How long a node whose connection closed may take to come back. */
+  readonly reconnectGraceMs: Ms
+  readonly system: Readonly<Record<string, unknown>>
+}
+
+type Fx = Effect<never, GcsEffect>[]
+
+const VIEWS_EVERY_MS: Ms = 100
 
 export class Gcs {
   readonly actors: ActorManager
+  readonly nodes = new NodeManager()
+  readonly #config: GcsConfig
   readonly #kv = new Kv()
-  #tags: WorkerTag = NODE_TAG
+  readonly #jobOf = new Map<WorkerTag, JobId>()
   #jobs = 0
+  #pings = 0
+  #areViewsPlanned = false
+  #fx: Fx = []
 
-  constructor(config: { readonly actorGracefulShutdownMs: Ms }) {
-    this.actors = new ActorManager(config.actorGracefulShutdownMs)
+  constructor(config: GcsConfig) {
+    this.#config = config
+    this.actors = new ActorManager(config.actorGracefulShutdownMs, {
+      place: (spec) => this.#place(spec),
+      nodeOf: (tag) => this.nodes.nodeOf(tag),
+    })
   }
 
-  /** A fresh tag for a process that registers (G1). */
-  nextTag(): WorkerTag {
-    this.actors.joined(++this.#tags)
-    return this.#tags
+  step(now: Ms, input: Input<never, GcsInput>): Fx {
+    this.#fx = []
+    if (input.kind === 'start') this.#timer('health', now + this.#config.health.periodMs)
+    else if (input.kind === 'timer') this.#onTimer(now, input.key)
+    else if (input.kind === 'local') this.#onLocal(now, input.event)
+    this.#performActors(now)
+    this.#planViews(now)
+    return this.#fx
   }
 
-  nextJob(): JobId {
-    return formatJobId(++this.#jobs)
+  #onTimer(now: Ms, key: string): void {
+    const [what, id = ''] = key.split(' ')
+    if (what === 'killActor') this.actors.killNow(id)
+    else if (what === 'nodeGone') {
+      if (!this.nodes.isConnected(id)) this.#nodeDied(id, 'its connection to the GCS was closed')
+    } else if (what === 'views') this.#tellViews()
+    else if (what === 'health') this.#checkHealth(now)
   }
 
-  step(now: Ms, input: Input<ToNode, GcsInput>): Fx {
-    const fx: Fx = []
-    if (input.kind === 'message') this.#onMessage(input.from, input.message, fx)
-    else if (input.kind === 'local') this.actors.onRaylet(input.event.message)
-    else if (input.kind === 'timer') this.actors.killNow(input.key)
-    for (const effect of this.actors.drain()) {
-      if (effect.t === 'send') fx.push({ kind: 'send', to: effect.to, message: effect.message })
-      else if (effect.t === 'toRaylet') fx.push({ kind: 'local', event: effect })
-      else fx.push({ kind: 'timer', key: effect.actorId, at: now + effect.afterMs })
+  #onLocal(now: Ms, event: GcsInput): void {
+    const { nodeId } = event
+    if (event.t === 'nodeGone') {
+      this.nodes.disconnected(nodeId)
+      if (this.nodes.get(nodeId)) this.#timer(`nodeGone ${nodeId}`, now + this.#config.reconnectGraceMs)
+      return
     }
-    return fx
+    const { message } = event
+    this.nodes.answered(nodeId)
+    switch (message.t) {
+      case 'node.register':
+        return this.#register(message)
+      case 'node.report':
+        this.nodes.report(nodeId, message.available, message.waiting)
+        return this.actors.placeWaiting()
+      case 'node.leaving':
+        return this.#nodeDied(nodeId, message.detail)
+      case 'tags.request':
+        return this.#toNode(nodeId, { t: 'tags.granted', tags: this.nodes.grantTags(nodeId) })
+      case 'worker.joined':
+        this.nodes.joined(nodeId, message.tag)
+        return this.actors.joined(message.tag)
+      case 'job.begin': {
+        const { tag, namespace } = message
+        const jobId = this.#jobOf.get(tag) ?? formatJobId(++this.#jobs)
+        this.#jobOf.set(tag, jobId)
+        return this.#toNode(nodeId, { t: 'job.made', tag, jobId, namespace })
+      }
+      case 'worker.gone':
+        this.nodes.left(nodeId, message.exit.tag)
+        this.#jobOf.delete(message.exit.tag)
+        return this.actors.onNode(nodeId, message)
+      case 'forward':
+        return this.#onForward(message.from, message.message)
+      case 'pong':
+        return
+      default:
+        return this.actors.onNode(nodeId, message)
+    }
   }
 
-  #onMessage(from: WorkerTag, message: ToNode, fx: Fx): void {
-    const reply = (to: WorkerTag, answer: FromNode): void => void fx.push({ kind: 'send', to, message: answer })
+  #register(message: NodeToGcs & { t: 'node.register' }): void {
+    const { nodeId } = message
+    const answer = this.nodes.register(message)
+    if ('code' in answer) {
+      this.#toNode(nodeId, { t: 'node.refused', error: answer })
+      this.#fx.push({ kind: 'local', event: { t: 'disconnect', nodeId } })
+      return
+    }
+    const { clusterId, system } = this.#config
+    for (const { tag } of message.state.processes) this.actors.joined(tag)
+    this.#toNode(nodeId, { t: 'node.registered', clusterId, tags: answer, nodes: this.nodes.all(), system })
+    this.actors.placeWaiting()
+  }
+
+  #nodeDied(nodeId: NodeId, reason: string): void {
+    const processes = this.nodes.die(nodeId, reason)
+    if (!processes) return
+    for (const tag of processes) {
+      this.#jobOf.delete(tag)
+      this.actors.workerGone(endOf(tag, nodeId, reason))
+    }
+    this.actors.nodeDied(nodeId)
+    this.#tellViews()
+    this.#toNode(nodeId, { t: 'node.end', detail: reason })
+    this.#fx.push({ kind: 'local', event: { t: 'disconnect', nodeId } })
+  }
+
+  #checkHealth(now: Ms): void {
+    const { health } = this.#config
+    const { ping, overdue } = this.nodes.check(health)
+    const count = ++this.#pings
+    for (const nodeId of ping) this.#toNode(nodeId, { t: 'ping', count })
+    for (const nodeId of overdue) {
+      const seconds = ((health.periodMs * health.failureThreshold + health.timeoutMs) / 1000).toFixed(1)
+      this.#nodeDied(nodeId, `it has not answered for ${seconds} s`)
+    }
+    this.#timer('health', now + health.periodMs)
+  }
+
+  #place(spec: LeaseSpec): Placement {
+    const placement = place(this.nodes.alive(), spec)
+    if (placement.kind !== 'node' || placement.mayWait) return placement
+    // Until its next report: else all that is placed in one go would meet on one node.
+    const view = this.nodes.get(placement.nodeId)
+    if (view) {
+      const available = { ...view.available }
+      subtract(available, spec.resources)
+      this.nodes.report(placement.nodeId, available, view.waiting)
+    }
+    return placement
+  }
+
+  /** Soon, together; a node that is alone knows itself. */
+  #planViews(now: Ms): void {
+    if (!this.nodes.hasChanged || this.#areViewsPlanned) return
+    this.#areViewsPlanned = true
+    this.#timer('views', now + VIEWS_EVERY_MS)
+  }
+
+  #tellViews(): void {
+    this.#areViewsPlanned = false
+    const nodes = this.nodes.takeChanged()
+    if (nodes.length === 0) return
+    for (const { nodeId } of this.nodes.all()) {
+      if (this.nodes.isConnected(nodeId)) this.#toNode(nodeId, { t: 'nodes.changed', nodes })
+    }
+  }
+
+  #performActors(now: Ms): void {
+    for (const effect of this.actors.drain()) {
+      if (effect.t === 'send') this.#deliver(effect.to, effect.message)
+      else if (effect.t === 'toNode') this.#toNode(effect.nodeId, effect.message)
+      else this.#timer(`killActor ${effect.actorId}`, now + effect.afterMs)
+    }
+  }
+
+  #deliver(to: WorkerTag, message: FromNode): void {
+    const nodeId = this.nodes.nodeOf(to)
+    if (nodeId !== undefined) this.#toNode(nodeId, { t: 'deliver', to, message })
+  }
+
+  #toNode(nodeId: NodeId, message: GcsToNode): void {
+    this.#fx.push({ kind: 'local', event: { t: 'toNode', nodeId, message } })
+  }
+
+  #timer(key: string, at: Ms): void {
+    this.#fx.push({ kind: 'timer', key, at })
+  }
+
+  #onForward(from: WorkerTag, message: ToNode): void {
     switch (message.t) {
       case 'kv.put':
         for (const answer of this.#kv.put(message.key, message.value, message.overwrite)) {
-          reply(answer.to, { t: 'kv.value', requestId: answer.requestId, value: answer.value })
+          this.#deliver(answer.to, { t: 'kv.value', requestId: answer.requestId, value: answer.value })
         }
         return
       case 'kv.get': {
         const answer = this.#kv.get(from, message.requestId, message.key, message.wait)
-        if (answer) reply(from, { t: 'kv.value', requestId: answer.requestId, value: answer.value })
+        if (answer) this.#deliver(from, { t: 'kv.value', requestId: answer.requestId, value: answer.value })
         return
       }
       case 'kv.delete':
         return this.#kv.delete(message.key)
       case 'kv.keys':
-        return reply(from, { t: 'kv.keyList', requestId: message.requestId, keys: this.#kv.keys(message.prefix) })
+        return this.#deliver(from, {
+          t: 'kv.keyList',
+          requestId: message.requestId,
+          keys: this.#kv.keys(message.prefix),
+        })
       case 'actor.create':
         return this.actors.create(from, message.spec)
       case 'actor.failed':
@@ -76,11 +237,11 @@ export class Gcs {
         return this.actors.unsubscribe(from, message.actorId)
       case 'actor.find': {
         const info = this.actors.find(message.name, message.namespace)
-        return reply(from, { t: 'actor.found', requestId: message.requestId, info })
+        return this.#deliver(from, { t: 'actor.found', requestId: message.requestId, info })
       }
       case 'actor.list': {
         const actors = this.actors.list(message.allNamespaces ? null : message.namespace)
-        return reply(from, { t: 'actor.listed', requestId: message.requestId, actors })
+        return this.#deliver(from, { t: 'actor.listed', requestId: message.requestId, actors })
       }
       case 'actor.kill':
         return this.actors.kill(message.actorId, message.noRestart, message.detail)
@@ -94,4 +255,9 @@ export class Gcs {
         return
     }
   }
+}
+
+function endOf(tag: WorkerTag, nodeId: NodeId, reason: string): ExitInfo {
+  const detail = `its node ${nodeId.slice(0, 8)} died: ${reason}`
+  return { tag, pid: 0, code: null, signal: null, reason: 'nodeDied', detail, lastLines: [] }
 }

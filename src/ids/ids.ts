@@ -24,6 +24,8 @@ export type ActorId = string
 export type NodeId = string
 /** 56 hex digits. */
 export type WorkerId = string
+/** 36 hex digits. */
+export type PlacementGroupId = string
 /** 8 hex digits. */
 export type JobId = string
 

@@ -10,6 +10,7 @@
 import type { WorkerTag } from '../ids/ids.ts'
 import { invariant } from '../kernel/invariant.ts'
 import { add, fits, pickGpus, subtract, UNITS } from '../scheduling/resources.ts'
+import type { Demand } from '../wire/cluster.ts'
 import type { LeaseId, LeaseSpec, Resources } from '../wire/messages.ts'
 import { envKeyOf } from './worker-pool.ts'
 
@@ -43,6 +44,8 @@ export class LeaseManager {
   readonly #byWorker = new Map<WorkerTag, Granted>()
   readonly #queue = new Map<LeaseId, Request>()
   readonly #gpuFree: number[]
+  /** Counts what changed of what is free or waits. */
+  changes = 0
   #order = 0
   #grants = 0
 
@@ -60,14 +63,40 @@ export class LeaseManager {
   request(leaseId: LeaseId, owner: WorkerTag, spec: LeaseSpec): 'queued' | 'known' | 'infeasible' {
     if (this.#queue.has(leaseId) || this.leases.has(leaseId)) return 'known'
     if (!fits(spec.resources, this.total) && spec.onInfeasible === 'fail') return 'infeasible'
+    this.changes++
     const envKey = envKeyOf(spec.runtimeEnv, spec.heapMiB)
     this.#queue.set(leaseId, { leaseId, owner, spec, envKey, order: ++this.#order })
     return 'queued'
   }
 
+  knows(leaseId: LeaseId): boolean {
+    return this.#queue.has(leaseId) || this.leases.has(leaseId)
+  }
+
+  /** Waiting ones that do not fit into what is free. */
+  stuck(): Request[] {
+    return [...this.#queue.values()].filter(({ spec }) => !fits(spec.resources, this.free))
+  }
+
+  /** What waits, by what it asks for. */
+  demand(): Demand[] {
+    const byShape = new Map<string, Demand & { count: number }>()
+    for (const { spec } of this.#queue.values()) {
+      const key = JSON.stringify([spec.resources, spec.strategy])
+      const known = byShape.get(key)
+      if (known) known.count++
+      else byShape.set(key, { resources: spec.resources, strategy: spec.strategy, count: 1 })
+    }
+    return [...byShape.values()]
+  }
+
+  withdrawWhere(isGone: (owner: WorkerTag) => boolean): void {
+    for (const request of [...this.#queue.values()]) if (isGone(request.owner)) this.#queue.delete(request.leaseId)
+  }
+
   withdraw(leaseId: LeaseId): Request | undefined {
     const request = this.#queue.get(leaseId)
-    this.#queue.delete(leaseId)
+    if (this.#queue.delete(leaseId)) this.changes++
     return request
   }
 
@@ -85,6 +114,7 @@ export class LeaseManager {
   grant(request: Request, worker: WorkerTag): Granted | undefined {
     const gpuIds = pickGpus(this.#gpuFree, request.spec.resources.GPU ?? 0)
     if (!gpuIds) return undefined
+    this.changes++
     this.#queue.delete(request.leaseId)
     const held = { ...request.spec.resources }
     subtract(this.free, held)
@@ -102,6 +132,7 @@ export class LeaseManager {
   end(leaseId: LeaseId): Granted | undefined {
     const granted = this.leases.get(leaseId)
     if (!granted) return undefined
+    this.changes++
     this.leases.delete(leaseId)
     this.#byWorker.delete(granted.worker)
     add(this.free, granted.held)
@@ -114,6 +145,7 @@ export class LeaseManager {
   keepOnly(leaseId: LeaseId, resources: Resources): void {
     const granted = this.leases.get(leaseId)
     if (!granted) return
+    this.changes++
     add(this.free, granted.held)
     granted.held = { ...resources }
     subtract(this.free, granted.held)
@@ -122,6 +154,7 @@ export class LeaseManager {
   block(worker: WorkerTag): boolean {
     const granted = this.#byWorker.get(worker)
     if (!granted || granted.blocked++ > 0) return false
+    this.changes++
     granted.lent = granted.held.CPU ?? 0
     granted.held.CPU = 0
     this.free.CPU = (this.free.CPU ?? 0) + granted.lent
@@ -131,6 +164,7 @@ export class LeaseManager {
   unblock(worker: WorkerTag): void {
     const granted = this.#byWorker.get(worker)
     if (!granted || granted.blocked === 0 || --granted.blocked > 0) return
+    this.changes++
     granted.held.CPU = granted.lent
     this.free.CPU = (this.free.CPU ?? 0) - granted.lent
     granted.lent = 0

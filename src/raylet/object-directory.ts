@@ -9,7 +9,7 @@ import type { FromNode, ObjectLocation } from '../wire/messages.ts'
 
 export interface Answer {
   readonly to: WorkerTag
-  readonly message: FromNode
+  readonly message: FromNode & { t: 'object.resolved' }
 }
 
 export class ObjectDirectory {
@@ -47,6 +47,14 @@ export class ObjectDirectory {
     if (waiting?.delete(tag) && waiting.size === 0) this.#waiting.delete(id)
   }
 
+  /** These ask no more. */
+  forget(isGone: (tag: WorkerTag) => boolean): void {
+    for (const [id, waiting] of this.#waiting) {
+      for (const tag of waiting) if (isGone(tag)) waiting.delete(tag)
+      if (waiting.size === 0) this.#waiting.delete(id)
+    }
+  }
+
   resolve(from: WorkerTag, id: ObjectId, isOwnerAlive: boolean): Answer[] {
     const location = this.#published.get(id)
     if (location) return [{ to: from, message: { t: 'object.resolved', id, location, error: null } }]
@@ -77,7 +85,7 @@ export class ObjectDirectory {
   }
 }
 
-function ownerDied(id: ObjectId): FromNode {
+function ownerDied(id: ObjectId): Answer['message'] {
   return {
     t: 'object.resolved',
     id,

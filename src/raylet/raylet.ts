@@ -3,19 +3,30 @@
 // Invariants:
 //   N1. A worker is idle, leased, or on its way out; never two of these.
 //   N2. Everyone hears of every process that ends (`worker.died`), after the last message that came from it.
-//   N4. No hold is counted for a borrower, or in the name of its giver, after their end was told.
 //   N3. A dead owner's requests and leases end; the workers it had leased are killed, since nobody waits for what they do.
+//   N5. Other nodes hear of the end of a process of this one after all that came from it, on the same connection.
 
-import type { JobId, NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
-import { ownerOf } from '../ids/ids.ts'
+import { type JobId, type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { invariant } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
-import { formatResources } from '../scheduling/resources.ts'
-import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
-import type { ExitInfo, FromNode, LeaseId, LeaseSpec, Resources, ToNode, WorkerAddress } from '../wire/messages.ts'
+import { fits, formatResources } from '../scheduling/resources.ts'
+import type { GcsToNode, NodeState, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
+import type {
+  ExitInfo,
+  FromNode,
+  LeaseId,
+  LeaseSpec,
+  Resources,
+  ToNode,
+  WireError,
+  WorkerAddress,
+} from '../wire/messages.ts'
+import { ClusterView } from './cluster-view.ts'
+import { Hub } from './hub.ts'
 import { type Granted, LeaseManager, type Request } from './lease-manager.ts'
 import { MemoryGuard, type MemoryReading } from './memory-guard.ts'
-import { ObjectDirectory } from './object-directory.ts'
+import { Outbox } from './outbox.ts'
+import { type LocalNode, Spill } from './spill.ts'
 import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
 
 /** What the raylet asks of its shell. */
@@ -24,12 +35,22 @@ export type RayletEffect =
   /** It has not registered in time; its end is then reported as `startFailed`. */
   | { readonly t: 'killStarting'; readonly startupToken: string }
   | { readonly t: 'killProcess'; readonly tag: WorkerTag; readonly signal: 'SIGKILL' | 'SIGTERM' }
-  | { readonly t: 'toGcs'; readonly message: RayletToGcs }
+  | { readonly t: 'toGcs'; readonly message: NodeToGcs }
+  | { readonly t: 'toPeer'; readonly nodeId: NodeId; readonly message: RayletToRaylet }
+  /** It was declared dead: nothing goes there any more. */
+  | { readonly t: 'peerDied'; readonly nodeId: NodeId }
+  /** A process of another node has ended: what is stored here for it goes. */
+  | { readonly t: 'ownerGone'; readonly tag: WorkerTag }
+  /** The GCS wants this node to end. */
+  | { readonly t: 'endNode'; readonly detail: string }
   | { readonly t: 'freeStored'; readonly storageIds: readonly ObjectId[]; readonly from: WorkerTag }
   | { readonly t: 'broadcast'; readonly message: FromNode }
+  /** Another node cannot reach this process: is it still there? */
+  | { readonly t: 'doubt'; readonly tag: WorkerTag }
 
 export type RayletInput =
-  | { readonly t: 'fromGcs'; readonly message: GcsToRaylet }
+  | { readonly t: 'fromGcs'; readonly message: GcsToNode }
+  | { readonly t: 'fromPeer'; readonly nodeId: NodeId; readonly message: RayletToRaylet }
   | {
       readonly t: 'registered'
       readonly kind: 'driver' | 'worker' | 'thread'
@@ -65,10 +86,12 @@ export interface RayletConfig {
   readonly memoryThreshold?: number
   /** Default: one minute. */
   readonly registerTimeoutMs?: Ms
+  readonly labels?: Readonly<Record<string, string>>
 }
 
 type Fx = Effect<FromNode, RayletEffect>[]
 const START_FAILURES_MAX = 3
+const REPORT_EVERY_MS: Ms = 100
 const GCS: WorkerTag = 0
 /** What V8 prints before it aborts: the sentence, or the frames that follow it. */
 const HEAP_FULL = /JavaScript heap out of memory|FatalProcessOutOfMemory/
@@ -76,7 +99,10 @@ const HEAP_FULL = /JavaScript heap out of memory|FatalProcessOutOfMemory/
 export class Raylet {
   readonly leases: LeaseManager
   readonly pool: WorkerPool
-  readonly directory = new ObjectDirectory()
+  readonly view: ClusterView
+  readonly hub: Hub
+  readonly #spill: Spill
+  readonly #out = new Outbox()
   readonly #config: RayletConfig
   readonly #memory: MemoryGuard
   readonly #clients = new Map<WorkerTag, 'driver' | 'worker' | 'thread'>()
@@ -84,11 +110,16 @@ export class Raylet {
   readonly #jobOf = new Map<WorkerTag, JobId>()
   readonly #namespaces = new Map<JobId, string>()
   #isPrestarted = false
+  /** Of `leases.changes`, when the GCS was told last. */
+  #reported = 0
+  #isReportPlanned = false
   #now: Ms = 0
-  #fx: Fx = []
 
   constructor(config: RayletConfig) {
     this.#config = config
+    this.view = new ClusterView(config.nodeId)
+    this.hub = new Hub(this.view, this.#out, (tag) => this.#clients.has(tag))
+    this.#spill = new Spill(this.view, this.#out)
     this.leases = new LeaseManager(config.total)
     this.#memory = new MemoryGuard(config.memoryThreshold ?? 0.95)
     this.pool = new WorkerPool({
@@ -101,12 +132,12 @@ export class Raylet {
 
   step(now: Ms, input: Input<ToNode, RayletInput>): Fx {
     this.#now = now
-    this.#fx = []
     if (input.kind === 'start') this.#start()
-    else if (input.kind === 'timer') this.#onTimer()
+    else if (input.kind === 'timer') this.#onTimer(input.key)
     else if (input.kind === 'message') this.#onMessage(input.from, input.message)
     else this.#onLocal(input.event)
-    return this.#fx
+    this.#planReport()
+    return this.#out.take()
   }
 
   stats(): Readonly<Record<string, number>> {
@@ -114,9 +145,9 @@ export class Raylet {
       workers: this.pool.workers.size,
       starting: this.pool.startingCount,
       leases: this.leases.leases.size,
-      waiting: this.leases.waiting,
-      published: this.directory.size,
-      asked: this.directory.waitingCount,
+      waiting: this.leases.waiting + this.#spill.parked,
+      published: this.hub.directory.size,
+      asked: this.hub.asked,
     }
   }
 
@@ -131,7 +162,7 @@ export class Raylet {
 
   #start(): void {
     this.#prestart()
-    this.#fx.push({ kind: 'timer', key: 'idle', at: this.#now + this.#config.idleCheckMs })
+    this.#out.timer('idle', this.#now + this.#config.idleCheckMs)
   }
 
   /** In steps, when fewer may start at once than are wanted. */
@@ -145,10 +176,11 @@ export class Raylet {
       this.#local({ t: 'spawnWorker', ...order })
   }
 
-  #onTimer(): void {
+  #onTimer(key: string): void {
+    if (key === 'report') return this.#report()
     this.#exitAll(this.pool.surplus(this.#now))
     for (const startupToken of this.pool.overdue(this.#now)) this.#local({ t: 'killStarting', startupToken })
-    this.#fx.push({ kind: 'timer', key: 'idle', at: this.#now + this.#config.idleCheckMs })
+    this.#out.timer('idle', this.#now + this.#config.idleCheckMs)
   }
 
   #onMessage(from: WorkerTag, message: ToNode): void {
@@ -156,11 +188,14 @@ export class Raylet {
       case 'lease.request':
         return this.#request(from, message.leaseId, message.spec)
       case 'lease.cancel':
+        if (this.#spill.forward(message.leaseId, message)) return
         if (!this.leases.withdraw(message.leaseId)) this.#endLease(message.leaseId, false)
         return
       case 'lease.return':
+        if (this.#spill.forward(message.leaseId, message)) return
         return this.#endLease(message.leaseId, message.dispose)
       case 'lease.kill': {
+        if (this.#spill.forward(message.leaseId, message)) return
         const lease = this.leases.leases.get(message.leaseId)
         if (lease) this.#kill(lease.worker, message.reason, message.detail)
         return
@@ -181,24 +216,15 @@ export class Raylet {
         if (this.pool.stays(this.#now, from)) this.#grantAll()
         return
       case 'object.publish':
-        return this.#answer(this.directory.publish(message.id, message.location))
+        return this.hub.publish(message.id, message.location)
       case 'object.unpublish':
-        return this.directory.unpublish(message.ids)
+        return this.hub.directory.unpublish(message.ids)
       case 'object.resolve':
-        return this.#answer(this.directory.resolve(from, message.id, this.#clients.has(ownerOf(message.id))))
+        return this.hub.resolve(from, message.id)
       case 'object.free':
-        return this.#local({ t: 'freeStored', storageIds: message.storageIds, from })
-      case 'ref.route': {
-        const { body } = message
-        // N4: its owner has been told of the end; a hold that comes later would never be given back.
-        if (body.t === 'ref.lost') this.directory.giveUp(body.id, message.to)
-        if (body.t === 'ref.add' && !(this.#clients.has(body.borrower) && this.#clients.has(body.via))) return
-        if (body.t === 'ref.accept' && !this.#clients.has(body.borrower)) return
-        const known = body.t === 'ref.accept' ? { ...body, isLate: !this.#clients.has(body.via) } : body
-        if (this.#clients.has(message.to)) this.#send(message.to, { t: 'ref.routed', from, body: known })
-        else this.#send(from, { t: 'ref.undeliverable', to: message.to, body })
-        return
-      }
+        return this.#free(message.storageIds, from)
+      case 'ref.route':
+        return this.hub.route(from, message.to, message.body)
       default:
         return // The GCS's and the store's.
     }
@@ -208,12 +234,15 @@ export class Raylet {
     switch (event.t) {
       case 'fromGcs':
         return this.#onGcs(event.message)
+      case 'fromPeer':
+        return this.#onPeer(event.nodeId, event.message)
       case 'registered':
         this.#clients.set(event.address.tag, event.kind)
         if (event.job) {
           this.#jobOf.set(event.address.tag, event.job.jobId)
           this.#namespaces.set(event.job.jobId, event.job.namespace)
         }
+        this.#out.toGcs({ t: 'worker.joined', tag: event.address.tag, kind: event.kind })
         if (event.kind === 'worker') this.#workerReady(event.startupToken, event.address)
         return
       case 'gone':
@@ -221,7 +250,7 @@ export class Raylet {
       case 'startFailed':
         return this.#startFailed(event.startupToken, event.detail)
       case 'unreachable':
-        return this.#kill(event.tag, 'crashed', event.detail)
+        return this.#unreachable(event.tag, event.detail)
       case 'memory':
         return this.#onMemory(event.reading)
     }
@@ -236,10 +265,26 @@ export class Raylet {
     }
   }
 
-  #onGcs(message: GcsToRaylet): void {
+  #onGcs(message: GcsToNode): void {
     switch (message.t) {
+      case 'node.registered':
+        this.view.addTags(message.tags)
+        return this.#nodesChanged(message.nodes)
+      case 'tags.granted':
+        return this.view.addTags(message.tags)
+      case 'nodes.changed':
+        return this.#nodesChanged(message.nodes)
+      case 'ping':
+        return this.#out.toGcs({ t: 'pong', count: message.count })
+      case 'node.end':
+        return this.#local({ t: 'endNode', detail: message.detail })
+      case 'node.refused':
+        return this.#local({ t: 'endNode', detail: String(message.error.params.detail ?? message.error.code) })
+      case 'deliver':
+        return this.#send(message.to, message.message)
       case 'actorLease.request':
         this.#actorOf.set(message.leaseId, message.actorId)
+        if (!message.mayWait && !this.#fitsNow(message.spec)) return this.#rejectActor(message.leaseId)
         return this.#request(GCS, message.leaseId, message.spec)
       case 'actorLease.cancel':
         this.#actorOf.delete(message.leaseId)
@@ -250,18 +295,219 @@ export class Raylet {
         return this.#grantAll()
       case 'worker.kill':
         return this.#kill(message.tag, message.reason, message.detail)
-      case 'worker.tell':
-        return this.#send(message.tag, message.message)
+      default:
+        return // Jobs are the shell's.
     }
   }
 
-  #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
-    const { strategy, name } = spec
-    const isElsewhere = strategy.kind === 'nodeAffinity' && strategy.nodeId !== this.#config.nodeId
-    if (isElsewhere && !strategy.soft && spec.onInfeasible === 'fail') {
-      this.#refuse(owner, leaseId, { code: 'NODE_NOT_FOUND', params: { name, nodeId: strategy.nodeId } })
+  // Other nodes
+
+  #nodesChanged(views: readonly NodeView[]): void {
+    const changes = this.view.update(views)
+    if (changes.length === 0) return
+    for (const { before, now } of changes) {
+      if (now.state === 'DEAD' && before?.state !== 'DEAD') this.#nodeDied(now)
+    }
+    for (const { leaseId, owner, spec } of this.#spill.takeParked()) this.#request(owner, leaseId, spec)
+    this.#moveWaiting()
+  }
+
+  #nodeDied({ nodeId, tagBlocks, deathReason }: NodeView): void {
+    const reason = deathReason ?? 'no reason is known'
+    this.hub.onNodeDied(nodeId)
+    for (const lease of [...this.leases.leases.values()]) {
+      if (this.view.nodeOf(lease.owner) === nodeId) this.#endOwnedBy(lease.owner)
+    }
+    this.leases.withdrawWhere((owner) => this.view.nodeOf(owner) === nodeId)
+    this.#out.broadcast({ t: 'node.died', nodeId, tagBlocks, detail: reason })
+    this.#local({ t: 'peerDied', nodeId })
+    for (const { leaseId, owner, spec } of this.#spill.nodeDied(nodeId)) this.#request(owner, leaseId, spec)
+    this.#grantAll()
+  }
+
+  #onPeer(nodeId: NodeId, message: RayletToRaylet): void {
+    switch (message.t) {
+      case 'hello':
+        return this.#onHello(nodeId, message)
+      case 'lease.request':
+        return this.#requestOfPeer(nodeId, message)
+      case 'lease.cancel':
+        if (!this.leases.withdraw(message.leaseId)) this.#endLease(message.leaseId, false)
+        return
+      case 'lease.return':
+        return this.#endLease(message.leaseId, message.dispose)
+      case 'lease.kill': {
+        const lease = this.leases.leases.get(message.leaseId)
+        if (lease) this.#kill(lease.worker, message.reason, message.detail)
+        return
+      }
+      case 'lease.granted':
+        return this.#spill.granted(nodeId, message.leaseId, message.worker, message.gpuIds)
+      case 'lease.refused': {
+        const back = this.#spill.takeBack(nodeId, message.leaseId)
+        if (back) this.#send(back.owner, { t: 'lease.refused', leaseId: message.leaseId, error: message.error })
+        return
+      }
+      case 'lease.rejected': {
+        this.view.note(nodeId, message.available)
+        const back = this.#spill.takeBack(nodeId, message.leaseId)
+        if (back) this.#request(back.owner, message.leaseId, back.spec)
+        return
+      }
+      case 'worker.died':
+        return this.#remoteDied(message.exit)
+      case 'worker.unreachable':
+        return this.#local({ t: 'doubt', tag: message.tag })
+      case 'object.free':
+        return this.#local({ t: 'freeStored', storageIds: message.storageIds, from: GCS })
+      case 'object.left': {
+        const { owner, maker, storageIds } = message
+        return this.#send(owner, { t: 'object.left', maker, storageIds })
+      }
+      default:
+        return this.hub.onPeer(message)
+    }
+  }
+
+  /** A connection is new: what ended before it was there is told now. */
+  #onHello(nodeId: NodeId, { tagBlocks, living, next }: RayletToRaylet & { t: 'hello' }): void {
+    this.view.learnTags(nodeId, tagBlocks)
+    const alive = new Set(living)
+    for (const { first, count } of tagBlocks) {
+      for (let tag = first; tag < first + count; tag++) {
+        if (alive.has(tag) || (next > first && next <= first + count && tag >= next)) continue
+        if (next <= first) break // Not begun.
+        this.#remoteDied(endedEarlier(tag))
+      }
+    }
+  }
+
+  #remoteDied(exit: ExitInfo): void {
+    if (!this.view.died(exit.tag)) return
+    this.#spill.workerDied(exit.tag)
+    this.#endOwnedBy(exit.tag)
+    const storageIds = this.hub.onWorkerDied(exit.tag)
+    if (storageIds.length > 0) this.#local({ t: 'freeStored', storageIds, from: GCS })
+    this.#local({ t: 'ownerGone', tag: exit.tag })
+    this.#out.broadcast({ t: 'worker.died', exit })
+    this.#grantAll()
+  }
+
+  #requestOfPeer(nodeId: NodeId, message: RayletToRaylet & { t: 'lease.request' }): void {
+    const { owner, leaseId, spec, mayWait } = message
+    if (!this.view.mayLive(owner)) return
+    const isKnown = this.leases.knows(leaseId)
+    if (!isKnown && !mayWait && !this.#fitsNow(spec)) {
+      this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.free })
       return
     }
+    this.#requestHere(owner, leaseId, spec)
+  }
+
+  /** Requests that wait here although another node has become free. */
+  #moveWaiting(): void {
+    for (const request of this.leases.stuck()) {
+      if (request.owner === GCS || this.view.isRemote(request.owner)) continue
+      const choice = this.#spill.choose(request.spec, this.#here(), true)
+      if (choice.kind !== 'node' || choice.mayWait) continue
+      this.leases.withdraw(request.leaseId)
+      this.#spill.send(request.leaseId, request.owner, request.spec, choice.nodeId, false)
+    }
+  }
+
+  #free(storageIds: readonly ObjectId[], from: WorkerTag): void {
+    const away = new Map<NodeId, ObjectId[]>()
+    const here: ObjectId[] = []
+    for (const id of storageIds) {
+      const maker = ownerOf(id)
+      const nodeId = this.view.isRemote(maker) ? this.view.nodeOf(maker) : undefined
+      if (nodeId === undefined) here.push(id)
+      else if (away.has(nodeId)) away.get(nodeId)?.push(id)
+      else away.set(nodeId, [id])
+    }
+    if (here.length > 0) this.#local({ t: 'freeStored', storageIds: here, from })
+    for (const [nodeId, ids] of away) {
+      if (this.view.isNodeAlive(nodeId)) this.#out.toPeer(nodeId, { t: 'object.free', storageIds: ids })
+    }
+  }
+
+  #unreachable(tag: WorkerTag, detail: string): void {
+    const nodeId = this.view.nodeOf(tag)
+    if (nodeId === undefined || !this.view.isRemote(tag)) return this.#kill(tag, 'crashed', detail)
+    if (this.view.isNodeAlive(nodeId)) this.#out.toPeer(nodeId, { t: 'worker.unreachable', tag })
+  }
+
+  /** For a GCS that has (come) back, and for new connections. */
+  state(): NodeState {
+    const processes = [...this.#clients].map(([tag, kind]) => ({ tag, kind, jobId: this.#jobOf.get(tag) ?? null }))
+    const actors: NodeState['actors'][number][] = []
+    for (const lease of this.leases.leases.values()) {
+      const actorId = this.#actorOf.get(lease.leaseId)
+      const worker = this.pool.workers.get(lease.worker)?.address
+      if (actorId !== undefined && worker) actors.push({ actorId, leaseId: lease.leaseId, worker })
+    }
+    return { processes, actors, bundles: [], tagBlocks: this.view.tagBlocks }
+  }
+
+  hello(clusterId: string, protocol: number): RayletToRaylet {
+    const { nodeId, tagBlocks, nextTag } = this.view
+    return { t: 'hello', nodeId, clusterId, protocol, living: [...this.#clients.keys()], tagBlocks, next: nextTag }
+  }
+
+  takeTag(): WorkerTag | undefined {
+    return this.view.takeTag()
+  }
+
+  // Reports to the GCS
+
+  #planReport(): void {
+    if (this.view.mustAskForTags()) this.#out.toGcs({ t: 'tags.request' })
+    if (this.#isReportPlanned || this.leases.changes === this.#reported) return
+    this.#isReportPlanned = true
+    this.#out.timer('report', this.#now + REPORT_EVERY_MS)
+  }
+
+  #report(): void {
+    this.#isReportPlanned = false
+    this.#reported = this.leases.changes
+    const demand = this.leases.demand()
+    this.#out.toGcs({ t: 'node.report', available: { ...this.leases.free }, waiting: this.leases.waiting, demand })
+  }
+
+  // Leases
+
+  #here(): LocalNode {
+    const { nodeId } = this.#config
+    return {
+      nodeId,
+      total: this.leases.total,
+      free: this.leases.free,
+      labels: this.#config.labels ?? {},
+      waiting: this.leases.waiting,
+    }
+  }
+
+  #fitsNow(spec: LeaseSpec): boolean {
+    return this.leases.waiting === 0 && fits(spec.resources, this.leases.free)
+  }
+
+  #rejectActor(leaseId: LeaseId): void {
+    const actorId = this.#actorOf.get(leaseId) ?? ''
+    this.#actorOf.delete(leaseId)
+    this.#out.toGcs({ t: 'actorLease.rejected', leaseId, actorId, available: this.leases.free })
+  }
+
+  #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
+    if (owner === GCS || this.leases.knows(leaseId)) return this.#requestHere(owner, leaseId, spec)
+    if (this.#spill.knows(leaseId)) return
+    const choice = this.#spill.choose(spec, this.#here())
+    if (choice.kind === 'here') this.#requestHere(owner, leaseId, spec)
+    else if (choice.kind === 'node') this.#spill.send(leaseId, owner, spec, choice.nodeId, choice.mayWait)
+    else if (choice.kind === 'park') this.#spill.park(leaseId, owner, spec)
+    else this.#refuse(owner, leaseId, choice.error)
+  }
+
+  #requestHere(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
     const outcome = this.leases.request(leaseId, owner, spec)
     if (outcome === 'infeasible') {
       const params = {
@@ -277,12 +523,14 @@ export class Raylet {
     else this.#grantAll()
   }
 
-  #refuse(owner: WorkerTag, leaseId: LeaseId, error: { code: string; params: Record<string, string | number> }): void {
+  #refuse(owner: WorkerTag, leaseId: LeaseId, error: WireError): void {
     const actorId = this.#actorOf.get(leaseId)
+    const nodeId = this.view.isRemote(owner) ? this.view.nodeOf(owner) : undefined
     if (owner === GCS && actorId !== undefined) {
       this.#actorOf.delete(leaseId)
-      this.#local({ t: 'toGcs', message: { t: 'actorLease.refused', leaseId, actorId, error } })
-    } else this.#send(owner, { t: 'lease.refused', leaseId, error })
+      this.#out.toGcs({ t: 'actorLease.refused', leaseId, actorId, error })
+    } else if (nodeId !== undefined) this.#out.toPeer(nodeId, { t: 'lease.refused', owner, leaseId, error })
+    else this.#send(owner, { t: 'lease.refused', leaseId, error })
   }
 
   #grantAll(): void {
@@ -322,8 +570,13 @@ export class Raylet {
     this.#send(granted.worker, { t: 'worker.assigned', leaseId, resources, gpuIds, jobId, namespace })
     const actorId = this.#actorOf.get(leaseId)
     if (granted.owner === GCS && actorId !== undefined) {
-      this.#local({ t: 'toGcs', message: { t: 'actorLease.granted', leaseId, actorId, worker: worker.address } })
-    } else this.#send(granted.owner, { t: 'lease.granted', leaseId, worker: worker.address, gpuIds })
+      this.#out.toGcs({ t: 'actorLease.granted', leaseId, actorId, worker: worker.address })
+      return
+    }
+    const { owner } = granted
+    const nodeId = this.view.isRemote(owner) ? this.view.nodeOf(owner) : undefined
+    if (nodeId === undefined) this.#send(owner, { t: 'lease.granted', leaseId, worker: worker.address, gpuIds })
+    else this.#out.toPeer(nodeId, { t: 'lease.granted', owner, leaseId, worker: worker.address, gpuIds })
   }
 
   #endLease(leaseId: LeaseId, dispose: boolean): void {
@@ -377,16 +630,17 @@ export class Raylet {
     if (held) this.leases.end(held.leaseId)
     this.#endOwnedBy(event.tag)
     this.#endJobOf(event.tag)
-    const { answers, storageIds } = this.directory.onWorkerDied(event.tag)
-    this.#answer(answers)
+    const storageIds = this.hub.onWorkerDied(event.tag)
     if (storageIds.length > 0) this.#local({ t: 'freeStored', storageIds, from: GCS })
     const exit = exitOf(event, worker)
-    this.#local({ t: 'broadcast', message: { t: 'worker.died', exit } })
-    this.#local({ t: 'toGcs', message: { t: 'worker.gone', exit, kind } })
+    this.#out.broadcast({ t: 'worker.died', exit })
+    for (const { nodeId } of this.view.others()) this.#out.toPeer(nodeId, { t: 'worker.died', exit })
+    this.#out.toGcs({ t: 'worker.gone', exit, kind })
     this.#grantAll()
   }
 
   #endOwnedBy(owner: WorkerTag): void {
+    this.#spill.ownerDied(owner)
     this.leases.withdrawOf(owner)
     for (const lease of [...this.leases.leases.values()]) {
       if (lease.owner === owner) this.#kill(lease.worker, 'ownerDied', 'the process that had leased it is gone')
@@ -405,17 +659,19 @@ export class Raylet {
       this.#send(address.tag, { t: 'worker.exit', detail: endReason?.detail ?? 'idle' })
   }
 
-  #answer(answers: readonly { to: WorkerTag; message: FromNode }[]): void {
-    for (const { to, message } of answers) this.#send(to, message)
-  }
-
   #send(to: WorkerTag, message: FromNode): void {
-    this.#fx.push({ kind: 'send', to, message })
+    this.#out.send(to, message)
   }
 
   #local(event: RayletEffect): void {
-    this.#fx.push({ kind: 'local', event })
+    this.#out.local(event)
   }
+}
+
+/** Of a process whose end was not heard of when it came. */
+function endedEarlier(tag: WorkerTag): ExitInfo {
+  const detail = 'it ended while its node was not connected'
+  return { tag, pid: 0, code: null, signal: null, reason: 'crashed', detail, lastLines: [] }
 }
 
 function exitOf(event: RayletInput & { t: 'gone' }, worker: PooledWorker | undefined): ExitInfo {

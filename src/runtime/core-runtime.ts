@@ -464,7 +464,8 @@ export class CoreRuntime {
         return
       case 'disconnect':
         this.#peers.get(effect.tag)?.close()
-        return
+        this.#peers.delete(effect.tag)
+        return this.core.onDisconnected(now(), effect.tag)
       case 'freeOwn':
         return this.store.free(effect.storageIds)
       case 'itemAck': {

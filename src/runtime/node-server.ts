@@ -12,9 +12,10 @@ import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { Gcs } from '../gcs/gcs.ts'
-import type { JobId, WorkerTag } from '../ids/ids.ts'
+import { formatJobId, type JobId, WORKER_TAG_MAX, type WorkerTag } from '../ids/ids.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
 import { UNITS } from '../scheduling/resources.ts'
+import type { NodeToGcs } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type Resources, type ToNode } from '../wire/messages.ts'
@@ -31,6 +32,9 @@ const OUTPUT_PATIENCE_MS = 200
 const UNREACHABLE_PATIENCE_MS = 1000
 /** The driver that started this node knows its tag beforehand. */
 const FIRST_DRIVER: WorkerTag = 1
+/** The tags of a cluster are used up: what has this one is refused by nobody, and known by nobody. */
+const NO_TAG: WorkerTag = WORKER_TAG_MAX
+const RECONNECT_GRACE_MS = 500
 /** How long the node waits at its end for the last words of its workers. */
 const LAST_WORDS_MS = 250
 
@@ -69,13 +73,23 @@ export class NodeServer {
   readonly #server = net.createServer((socket) => this.#accept(socket))
   #isEnding = false
   #hasDriver = false
+  #jobs = 0
 
   constructor(config: NodeConfig) {
     this.#config = config
     const { system } = config
     const perCpu = Math.max(1, Math.ceil(config.cpus))
-    this.#gcs = new Gcs({ actorGracefulShutdownMs: system.actorGracefulShutdownTimeoutMs })
-    this.#gcs.nextTag()
+    this.#gcs = new Gcs({
+      clusterId: randomHex(28),
+      actorGracefulShutdownMs: system.actorGracefulShutdownTimeoutMs,
+      health: {
+        periodMs: system.healthCheckPeriodMs,
+        timeoutMs: system.healthCheckTimeoutMs,
+        failureThreshold: system.healthCheckFailureThreshold,
+      },
+      reconnectGraceMs: RECONNECT_GRACE_MS,
+      system: {},
+    })
     this.#raylet = new Raylet({
       nodeId: config.nodeId,
       total: config.total,
@@ -112,6 +126,8 @@ export class NodeServer {
       this.#server.once('error', reject)
       this.#server.listen(this.socketPath, resolve)
     })
+    this.#toGcs(this.#registration())
+    this.#raylet.takeTag() // FIRST_DRIVER
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'start' }))
     this.#watchMemory()
   }
@@ -224,7 +240,7 @@ export class NodeServer {
 
   #step(from: WorkerTag, message: ToNode): void {
     const now = performance.now()
-    if (isForGcs(message)) this.#performGcs(this.#gcs.step(now, { kind: 'message', from, message }))
+    if (isForGcs(message)) this.#toGcs({ t: 'forward', from, message })
     else this.#performRaylet(this.#raylet.step(now, { kind: 'message', from, message }))
   }
 
@@ -238,11 +254,11 @@ export class NodeServer {
       return
     }
     client.kind = message.kind
-    client.tag = message.kind === 'driver' && !this.#hasDriver ? FIRST_DRIVER : this.#gcs.nextTag()
+    client.tag = message.kind === 'driver' && !this.#hasDriver ? FIRST_DRIVER : (this.#raylet.takeTag() ?? NO_TAG)
     if (message.kind === 'driver') this.#hasDriver = true
     this.#clients.set(client.tag, client)
     const { nodeId, namespace } = this.#config
-    const jobId = message.kind === 'driver' ? this.#gcs.nextJob() : '01000000'
+    const jobId = message.kind === 'driver' ? formatJobId(++this.#jobs) : '01000000'
     const own = message.namespace ?? namespace
     if (message.kind === 'driver') this.#adoptDriver(client, jobId)
     this.#send(client.tag, { t: 'registered', tag: client.tag, nodeId, jobId, namespace: own, config: {} })
@@ -300,17 +316,32 @@ export class NodeServer {
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
 
+  #toGcs(message: NodeToGcs): void {
+    const event = { t: 'fromNode', nodeId: this.#config.nodeId, message } as const
+    this.#performGcs(this.#gcs.step(performance.now(), { kind: 'local', event }))
+  }
+
   #performGcs(effects: ReturnType<Gcs['step']>): void {
     for (const effect of effects) {
-      if (effect.kind === 'send') this.#send(effect.to, effect.message)
-      else if (effect.kind === 'timer') {
+      if (effect.kind === 'timer') {
         this.#setTimer(`gcs:${effect.key}`, effect.at, () => {
           this.#performGcs(this.#gcs.step(performance.now(), { kind: 'timer', key: effect.key }))
         })
-      } else if (effect.kind === 'local') {
+      } else if (effect.kind === 'local' && effect.event.t === 'toNode') {
         const event = { t: 'fromGcs', message: effect.event.message } as const
         this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
       }
+    }
+  }
+
+  #registration(): NodeToGcs {
+    const { nodeId, labels, session } = this.#config
+    return {
+      t: 'node.register',
+      ...{ nodeId, labels, protocol: PROTOCOL_VERSION, version: '', address: { host: '127.0.0.1', port: 0 } },
+      ...{ hostname: os.hostname(), pid: process.pid, sessionDir: session.dir, isHead: true },
+      total: this.#raylet.leases.total,
+      state: this.#raylet.state(),
     }
   }
 
@@ -335,14 +366,14 @@ export class NodeServer {
         return killGroup(this.#byTag.get(event.tag)?.child, event.signal)
       case 'killStarting':
         return killGroup(this.#processes.get(event.startupToken)?.child, 'SIGKILL')
-      case 'toGcs': {
-        const input = { kind: 'local', event: { t: 'fromRaylet', message: event.message } } as const
-        return this.#performGcs(this.#gcs.step(performance.now(), input))
-      }
+      case 'toGcs':
+        return this.#toGcs(event.message)
       case 'freeStored':
         return this.#store.free(event.storageIds, event.from)
       case 'broadcast':
         return this.#broadcast(event.message)
+      default:
+        return // Of other nodes: this one is alone.
     }
   }
 

@@ -27,6 +27,9 @@ const SETTINGS = {
   workerMaximumStartupConcurrency: { value: 0, min: 0 },
   /** Idle workers that are kept; -1: as many as there are CPUs. */
   numWorkersSoftLimit: { value: -1, min: -1 },
+  healthCheckPeriodMs: { value: 3000, min: 1 },
+  healthCheckTimeoutMs: { value: 10_000, min: 1 },
+  healthCheckFailureThreshold: { value: 5, min: 1 },
   workerRegisterTimeoutSeconds: { value: 60, min: 0.1 },
   actorGracefulShutdownTimeoutMs: { value: 30_000, min: 0 },
   actorExcessQueueingWarnThreshold: { value: 5000, min: 1 },

@@ -5,7 +5,7 @@ import type { CoreWorker } from '../core-worker/core-worker.ts'
 import type { Gcs } from '../gcs/gcs.ts'
 import { type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import type { Raylet } from '../raylet/raylet.ts'
-import type { GcsToRaylet, RayletToGcs } from '../wire/gcs-raylet.ts'
+import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { FromNode, ToNode } from '../wire/messages.ts'
 import type { Cluster } from './cluster.ts'
 
@@ -21,8 +21,8 @@ export interface Bug {
   readonly toNode?: (message: ToNode) => readonly ToNode[]
   /** What the node says to a process. */
   readonly fromNode?: (message: FromNode, to: WorkerTag, cluster: Cluster) => readonly FromNode[]
-  readonly toRaylet?: (message: GcsToRaylet, cluster: Cluster) => readonly GcsToRaylet[]
-  readonly toGcs?: (message: RayletToGcs, cluster: Cluster) => readonly RayletToGcs[]
+  readonly toRaylet?: (message: GcsToNode, cluster: Cluster) => readonly GcsToNode[]
+  readonly toGcs?: (message: NodeToGcs, cluster: Cluster) => readonly NodeToGcs[]
 }
 
 /** Every `n`th time. */
@@ -194,7 +194,7 @@ export const BUGS: readonly Bug[] = [
     name: 'ownerDeathUnanswered',
     what: 'whoever waits for a dead owner waits for ever',
     seeds: 600,
-    raylet: ({ directory }) => {
+    raylet: ({ hub: { directory } }) => {
       const onWorkerDied = directory.onWorkerDied.bind(directory)
       directory.onWorkerDied = (tag) => ({ ...onWorkerDied(tag), answers: [] })
     },
@@ -388,7 +388,7 @@ export const BUGS: readonly Bug[] = [
         if (!noRestart && worker) {
           const { tag, pid } = worker
           const exit = { tag, pid, code: null, signal: 'SIGKILL', lastLines: [], reason: 'killed', detail } as const
-          actors.onRaylet({ t: 'worker.gone', exit, kind: 'worker' })
+          actors.workerGone(exit)
         }
         kill(actorId, noRestart, detail)
       }

@@ -4,12 +4,13 @@
 
 import type { RemoteFunctionEntry } from '../core-worker/effects.ts'
 import { Gcs } from '../gcs/gcs.ts'
-import type { ActorId, WorkerTag } from '../ids/ids.ts'
+import { type ActorId, formatJobId, type WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
+import type { NodeToGcs } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
-import type { FromNode, ToNode } from '../wire/messages.ts'
+import { type FromNode, PROTOCOL_VERSION, type ToNode } from '../wire/messages.ts'
 import type { Bug } from './bugs.ts'
 import { CoreShell } from './core-shell.ts'
 import { SimExecutor } from './executor.ts'
@@ -21,6 +22,8 @@ import { SimProcess } from './processes.ts'
 import { SimStore } from './store.ts'
 import type { World } from './world.ts'
 
+/** More processes than a seed starts. */
+const NO_TAG: WorkerTag = 2 ** 21 - 1
 const NODE_ID = '00'.repeat(28)
 /** How long the node waits for a worker whose connection closed, before it kills it. */
 const CLOSED_GRACE_MS: Ms = 200
@@ -59,6 +62,7 @@ export class Cluster {
   readonly hadStartFailures: boolean
   #pids = 100
   #actorIds = 0
+  #jobs = 0
   readonly #clients = new Map<WorkerTag, Client>()
   readonly #bySocketPath = new Map<string, WorkerProcess>()
   readonly #functions = new Map<CoreShell, Map<string, RemoteFunctionEntry>>()
@@ -73,7 +77,13 @@ export class Cluster {
     this.judge = new Judge(this)
     this.node = new SimProcess(world, 1, 'node')
     this.node.onTurnEnd = () => this.#flushAll()
-    this.gcs = new Gcs({ actorGracefulShutdownMs: 400 })
+    this.gcs = new Gcs({
+      clusterId: 'sim',
+      actorGracefulShutdownMs: 400,
+      health: { periodMs: 3000, timeoutMs: 10_000, failureThreshold: 5 },
+      reconnectGraceMs: 500,
+      system: {},
+    })
     this.raylet = new Raylet({
       nodeId: NODE_ID,
       total: faults.total,
@@ -96,7 +106,15 @@ export class Cluster {
   }
 
   start(): void {
-    this.node.enter(() => this.#performRaylet(this.raylet.step(this.world.now, { kind: 'start' })))
+    this.node.enter(() => {
+      this.#toGcs({
+        t: 'node.register',
+        ...{ nodeId: NODE_ID, protocol: PROTOCOL_VERSION, version: '', address: { host: 'sim', port: 0 }, pid: 1 },
+        ...{ hostname: 'sim', sessionDir: '', isHead: true, total: this.faults.total, labels: {} },
+        state: this.raylet.state(),
+      })
+      this.#performRaylet(this.raylet.step(this.world.now, { kind: 'start' }))
+    })
   }
 
   isAlive(tag: WorkerTag): boolean {
@@ -292,16 +310,16 @@ export class Cluster {
     this.judge.onNodeMessage(client.tag, message)
     const input = { kind: 'message', from: client.tag, message } as const
     const isForGcs = message.t.startsWith('actor.') || message.t.startsWith('kv.')
-    if (isForGcs) this.#performGcs(this.gcs.step(this.world.now, input))
+    if (isForGcs) this.#toGcs({ t: 'forward', from: client.tag, message })
     else this.#performRaylet(this.raylet.step(this.world.now, input))
   }
 
   #register(client: Client, message: ToNode & { t: 'register' }): void {
     client.kind = message.kind
     client.startupToken = message.startupToken
-    client.tag = this.gcs.nextTag()
+    client.tag = this.raylet.takeTag() ?? NO_TAG
     this.#clients.set(client.tag, client)
-    const jobId = message.kind === 'driver' ? this.gcs.nextJob() : '01000000'
+    const jobId = message.kind === 'driver' ? formatJobId(++this.#jobs) : '01000000'
     const hello = { t: 'registered', tag: client.tag, nodeId: NODE_ID, jobId, namespace: 'sim', config: {} } as const
     this.#write(client, hello)
     const { workerId, pid, socket } = message
@@ -366,14 +384,18 @@ export class Cluster {
     this.#performRaylet(this.raylet.step(this.world.now, { kind: 'local', event }))
   }
 
+  #toGcs(message: NodeToGcs): void {
+    const event = { t: 'fromNode', nodeId: NODE_ID, message } as const
+    this.#performGcs(this.gcs.step(this.world.now, { kind: 'local', event }))
+  }
+
   #performGcs(effects: ReturnType<Gcs['step']>): void {
     for (const effect of effects) {
-      if (effect.kind === 'send') this.#send(effect.to, effect.message)
-      else if (effect.kind === 'timer') {
+      if (effect.kind === 'timer') {
         this.#setTimer(`gcs:${effect.key}`, effect.at, () => {
           this.#performGcs(this.gcs.step(this.world.now, { kind: 'timer', key: effect.key }))
         })
-      } else if (effect.kind === 'local') {
+      } else if (effect.kind === 'local' && effect.event.t === 'toNode') {
         for (const message of this.bugs.toRaylet?.(effect.event.message, this) ?? [effect.event.message]) {
           const event = { t: 'fromGcs', message } as const
           this.#performRaylet(this.raylet.step(this.world.now, { kind: 'local', event }))
@@ -404,16 +426,16 @@ export class Cluster {
         return
       }
       case 'toGcs': {
-        for (const message of this.bugs.toGcs?.(event.message, this) ?? [event.message]) {
-          const input = { kind: 'local', event: { t: 'fromRaylet', message } } as const
-          this.#performGcs(this.gcs.step(this.world.now, input))
-        }
+        for (const message of this.bugs.toGcs?.(event.message, this) ?? [event.message]) this.#toGcs(message)
         return
       }
       case 'freeStored':
         return this.#freeStored(event.storageIds, event.from)
       case 'broadcast':
         for (const client of this.#clients.values()) this.#write(client, event.message)
+        return
+      default:
+        return // Of other nodes: there are none.
     }
   }
 

@@ -302,7 +302,8 @@ export class CoreShell {
         return
       case 'disconnect':
         this.#peers.get(effect.tag)?.socket.close()
-        return
+        this.#peers.delete(effect.tag)
+        return this.core.onDisconnected(this.now, effect.tag)
       case 'freeOwn':
         return this.cluster.store.freeOwn(this.tag, effect.storageIds)
       case 'itemAck':

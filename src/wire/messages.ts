@@ -342,6 +342,13 @@ export type FromNode =
     }
   /** To everyone: a process that spoke to this node is gone. */
   | { readonly t: 'worker.died'; readonly exit: ExitInfo }
+  /** To everyone: a node of the cluster is dead, and with it every process whose tag is in its blocks. */
+  | {
+      readonly t: 'node.died'
+      readonly nodeId: NodeId
+      readonly tagBlocks: readonly { readonly first: WorkerTag; readonly count: number }[]
+      readonly detail: string
+    }
   /** To an idle or disposed worker: end. */
   | { readonly t: 'worker.exit'; readonly detail: string }
   | {

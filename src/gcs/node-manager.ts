@@ -1,0 +1,190 @@
+// The nodes of the cluster: who is a member, what it has, which tags are its own, and whether it still answers.
+//
+//     register ──► ALIVE ──drain──► DRAINING
+//                    │ connection closed, and not back within the grace; or pings unanswered; or it left
+//                    ▼
+//                  DEAD (for ever)
+//
+// Invariants:
+//   M1. A node that was declared dead never comes back (K4).
+//   M2. A tag block is given once.
+//   M3. Every change of a view raises its version, and is told to every node once.
+
+import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import type { Ms } from '../kernel/machine.ts'
+import type { NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
+import { PROTOCOL_VERSION, type Resources, type WireError } from '../wire/messages.ts'
+import { blockAt, TagMap } from '../wire/tag-map.ts'
+
+export interface HealthConfig {
+  /** Ray's `health_check_period_ms`, `_timeout_ms` and `_failure_threshold`. */
+  readonly periodMs: Ms
+  readonly timeoutMs: Ms
+  readonly failureThreshold: number
+}
+
+interface Member {
+  view: NodeView
+  /** Processes that registered there and have not ended. */
+  readonly processes: Set<WorkerTag>
+  isConnected: boolean
+  /** Pings since the last answer. */
+  unanswered: number
+}
+
+type Register = NodeToGcs & { t: 'node.register' }
+
+/** Dead nodes are remembered, up to so many: Ray's `maximum_gcs_dead_node_cached_count`. */
+const DEAD_MAX = 1000
+
+export class NodeManager {
+  readonly #members = new Map<NodeId, Member>()
+  readonly #dead: NodeId[] = []
+  readonly #tags = new TagMap()
+  #changed = new Set<NodeId>()
+  #blocks = 0
+
+  /** The first tags of a new node, or why it may not join. Repeated: it is there already. */
+  register(message: Register): TagBlock | WireError {
+    const { nodeId, protocol, state } = message
+    if (protocol !== PROTOCOL_VERSION)
+      return { code: 'PROTOCOL_MISMATCH', params: { own: protocol, theirs: PROTOCOL_VERSION } }
+    const known = this.#members.get(nodeId)
+    if (known?.view.state === 'DEAD') {
+      const detail = `it was declared dead: ${known.view.deathReason ?? 'no reason is known'}`
+      return { code: 'NODE_DIED', params: { detail } }
+    }
+    const processes = known?.processes ?? new Set<WorkerTag>()
+    for (const { tag } of state.processes) processes.add(tag)
+    for (const block of state.tagBlocks) this.#adopt(block, nodeId)
+    const { address, hostname, pid, sessionDir, isHead, total, labels } = message
+    const tagBlocks = [...state.tagBlocks]
+    const view: NodeView = {
+      ...{ nodeId, state: 'ALIVE', address, hostname, pid, sessionDir, isHead, total, labels, tagBlocks },
+      ...{ available: known?.view.available ?? total, waiting: 0, deathReason: null },
+      version: (known?.view.version ?? 0) + 1,
+    }
+    this.#members.set(nodeId, { view, processes, isConnected: true, unanswered: 0 })
+    this.#changed.add(nodeId)
+    const [first] = view.tagBlocks
+    return first ?? this.grantTags(nodeId)
+  }
+
+  /** A fresh block (M2). */
+  grantTags(nodeId: NodeId): TagBlock {
+    const block = blockAt(this.#blocks++)
+    this.#tags.add(block, nodeId)
+    const member = this.#members.get(nodeId)
+    if (member) this.#change(member, { tagBlocks: [...member.view.tagBlocks, block] })
+    return block
+  }
+
+  report(nodeId: NodeId, available: Resources, waiting: number): void {
+    const member = this.#living(nodeId)
+    if (member) this.#change(member, { available, waiting })
+  }
+
+  drain(nodeId: NodeId): boolean {
+    const member = this.#living(nodeId)
+    if (!member) return false
+    this.#change(member, { state: 'DRAINING' })
+    return true
+  }
+
+  joined(nodeId: NodeId, tag: WorkerTag): void {
+    this.#members.get(nodeId)?.processes.add(tag)
+  }
+
+  left(nodeId: NodeId, tag: WorkerTag): void {
+    this.#members.get(nodeId)?.processes.delete(tag)
+  }
+
+  disconnected(nodeId: NodeId): void {
+    const member = this.#members.get(nodeId)
+    if (member) member.isConnected = false
+  }
+
+  isConnected(nodeId: NodeId): boolean {
+    return this.#members.get(nodeId)?.isConnected === true
+  }
+
+  /** Declares it dead: the processes that go with it; `null` when it was dead before, or never known. */
+  die(nodeId: NodeId, reason: string): readonly WorkerTag[] | null {
+    const member = this.#living(nodeId)
+    if (!member) return null
+    this.#change(member, { state: 'DEAD', available: {}, waiting: 0, deathReason: reason })
+    const processes = [...member.processes]
+    member.processes.clear()
+    this.#dead.push(nodeId)
+    const forgotten = this.#dead.length > DEAD_MAX ? this.#dead.shift() : undefined
+    if (forgotten !== undefined) this.#members.delete(forgotten)
+    return processes
+  }
+
+  /** One period of health checks: whom to ping, and who has not answered for too long. */
+  check(config: HealthConfig): { readonly ping: readonly NodeId[]; readonly overdue: readonly NodeId[] } {
+    const ping: NodeId[] = []
+    const overdue: NodeId[] = []
+    const allowed = config.failureThreshold + Math.ceil(config.timeoutMs / config.periodMs)
+    for (const [nodeId, member] of this.#members) {
+      if (member.view.state === 'DEAD' || !member.isConnected) continue
+      if (member.unanswered >= allowed) overdue.push(nodeId)
+      else {
+        member.unanswered++
+        ping.push(nodeId)
+      }
+    }
+    return { ping, overdue }
+  }
+
+  answered(nodeId: NodeId): void {
+    const member = this.#members.get(nodeId)
+    if (member) member.unanswered = 0
+  }
+
+  nodeOf(tag: WorkerTag): NodeId | undefined {
+    return this.#tags.nodeOf(tag)
+  }
+
+  get(nodeId: NodeId): NodeView | undefined {
+    return this.#members.get(nodeId)?.view
+  }
+
+  /** Alive ones, in the order of joining. */
+  alive(): NodeView[] {
+    const views: NodeView[] = []
+    for (const { view } of this.#members.values()) if (view.state === 'ALIVE') views.push(view)
+    return views
+  }
+
+  all(): NodeView[] {
+    return [...this.#members.values()].map(({ view }) => view)
+  }
+
+  /** What has changed since the last call (M3). */
+  takeChanged(): NodeView[] {
+    if (this.#changed.size === 0) return []
+    const changed = [...this.#changed]
+    this.#changed = new Set()
+    return changed.flatMap((nodeId) => this.get(nodeId) ?? [])
+  }
+
+  get hasChanged(): boolean {
+    return this.#changed.size > 0
+  }
+
+  #adopt(block: TagBlock, nodeId: NodeId): void {
+    this.#tags.add(block, nodeId)
+    while (blockAt(this.#blocks).first <= block.first) this.#blocks++
+  }
+
+  #living(nodeId: NodeId): Member | undefined {
+    const member = this.#members.get(nodeId)
+    return member && member.view.state !== 'DEAD' ? member : undefined
+  }
+
+  #change(member: Member, change: Partial<NodeView>): void {
+    member.view = { ...member.view, ...change, version: member.view.version + 1 }
+    this.#changed.add(member.view.nodeId)
+  }
+}

@@ -1,0 +1,135 @@
+// The other nodes as this one knows them, and which tags are whose and alive.
+//
+// Invariants:
+//   V1. A view is replaced only by a newer one; a dead node stays dead.
+//   V2. A tag that was said to be dead stays so; of a node that is dead, all are.
+//   V3. Tags of this node are handed out once.
+
+import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import type { NodeView, TagBlock } from '../wire/cluster.ts'
+import { TagMap } from '../wire/tag-map.ts'
+
+/** When so few tags are left, a block more is asked for. */
+const TAGS_LOW = 64
+
+export class ClusterView {
+  readonly nodeId: NodeId
+  readonly tagBlocks: TagBlock[] = []
+  /** Others, dead ones included. */
+  readonly #nodes = new Map<NodeId, NodeView>()
+  readonly #tags = new TagMap()
+  readonly #dead = new Set<WorkerTag>()
+  #next: WorkerTag = 0
+  #left = 0
+  readonly #later: TagBlock[] = []
+  #isAsking = false
+
+  constructor(nodeId: NodeId) {
+    this.nodeId = nodeId
+  }
+
+  // Tags of this node
+
+  addTags(block: TagBlock): void {
+    if (this.tagBlocks.some(({ first }) => first === block.first)) return // Registered again.
+    this.tagBlocks.push(block)
+    this.#tags.add(block, this.nodeId)
+    this.#isAsking = false
+    if (this.#left === 0) this.#begin(block)
+    else this.#later.push(block)
+  }
+
+  /** `undefined`: none is left; ask again when a block has come. */
+  takeTag(): WorkerTag | undefined {
+    if (this.#left === 0) return undefined
+    this.#left--
+    const tag = this.#next++
+    const next = this.#left === 0 ? this.#later.shift() : undefined
+    if (next) this.#begin(next)
+    return tag
+  }
+
+  /** True once for each time that a block should be asked for. */
+  mustAskForTags(): boolean {
+    if (this.#isAsking || this.#left + this.#later.length * TAGS_LOW > TAGS_LOW) return false
+    this.#isAsking = true
+    return true
+  }
+
+  /** The first tag that was not handed out yet. */
+  get nextTag(): WorkerTag {
+    return this.#next
+  }
+
+  #begin(block: TagBlock): void {
+    this.#next = block.first
+    this.#left = block.count
+  }
+
+  // Others
+
+  /** The nodes that changed: what they were before, and are now. */
+  update(views: readonly NodeView[]): { readonly before: NodeView | undefined; readonly now: NodeView }[] {
+    const changes: { before: NodeView | undefined; now: NodeView }[] = []
+    for (const now of views) {
+      for (const block of now.tagBlocks) this.#tags.add(block, now.nodeId)
+      if (now.nodeId === this.nodeId) continue
+      const before = this.#nodes.get(now.nodeId)
+      if (before && (before.version >= now.version || before.state === 'DEAD')) continue
+      this.#nodes.set(now.nodeId, now)
+      changes.push({ before, now })
+    }
+    return changes
+  }
+
+  learnTags(nodeId: NodeId, blocks: readonly TagBlock[]): void {
+    for (const block of blocks) this.#tags.add(block, nodeId)
+  }
+
+  get(nodeId: NodeId): NodeView | undefined {
+    return this.#nodes.get(nodeId)
+  }
+
+  /** What it has just told us of itself is newer than the GCS's word. */
+  note(nodeId: NodeId, available: NodeView['available']): void {
+    const view = this.#nodes.get(nodeId)
+    if (view) this.#nodes.set(nodeId, { ...view, available })
+  }
+
+  *others(): Iterable<NodeView> {
+    for (const view of this.#nodes.values()) if (view.state === 'ALIVE') yield view
+  }
+
+  all(): Iterable<NodeView> {
+    return this.#nodes.values()
+  }
+
+  /** Whose it is; `undefined`: nobody's that we have heard of. */
+  nodeOf(tag: WorkerTag): NodeId | undefined {
+    return this.#tags.nodeOf(tag)
+  }
+
+  /** It belongs to another node. */
+  isRemote(tag: WorkerTag): boolean {
+    const nodeId = this.#tags.nodeOf(tag)
+    return nodeId !== undefined && nodeId !== this.nodeId
+  }
+
+  isNodeAlive(nodeId: NodeId): boolean {
+    const view = this.#nodes.get(nodeId)
+    return view !== undefined && view.state !== 'DEAD'
+  }
+
+  /** Of a remote tag: nobody has said that it ended. */
+  mayLive(tag: WorkerTag): boolean {
+    const nodeId = this.#tags.nodeOf(tag)
+    return nodeId !== undefined && this.isNodeAlive(nodeId) && !this.#dead.has(tag)
+  }
+
+  /** False: it was known. */
+  died(tag: WorkerTag): boolean {
+    if (this.#dead.has(tag)) return false
+    this.#dead.add(tag)
+    return true
+  }
+}

@@ -1,0 +1,135 @@
+// Between core workers: what they say about references, and the values of objects whose references have left their owners. On one
+// node it is handed over here; between nodes the two raylets hand it on.
+//
+// Invariants:
+//   H1. No hold is counted for a borrower, or in the name of its giver, after their end was told to the owner.
+//   H2. A question for a value is answered once: by the owner's node, or with OWNER_DIED when the owner or its node is gone.
+//   H3. What was asked of a node that died is answered here.
+
+import { formatObjectId, type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import type { RayletToRaylet } from '../wire/cluster.ts'
+import type { FromNode, ObjectLocation, RefMessage } from '../wire/messages.ts'
+import type { ClusterView } from './cluster-view.ts'
+import { type Answer, ObjectDirectory } from './object-directory.ts'
+import type { Outbox } from './outbox.ts'
+
+export class Hub {
+  readonly directory = new ObjectDirectory()
+  readonly #view: ClusterView
+  readonly #out: Outbox
+  readonly #isHere: (tag: WorkerTag) => boolean
+  /** Asked of other nodes and not answered: by object, who waits. */
+  readonly #asked = new Map<ObjectId, Set<WorkerTag>>()
+
+  /** `isHere`: a living process of this node. */
+  constructor(view: ClusterView, out: Outbox, isHere: (tag: WorkerTag) => boolean) {
+    this.#view = view
+    this.#out = out
+    this.#isHere = isHere
+  }
+
+  get asked(): number {
+    return this.#asked.size + this.directory.waitingCount
+  }
+
+  isAlive(tag: WorkerTag): boolean {
+    return this.#view.isRemote(tag) ? this.#view.mayLive(tag) : this.#isHere(tag)
+  }
+
+  // References
+
+  route(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
+    if (body.t === 'ref.lost') this.directory.giveUp(body.id, to)
+    const nodeId = this.#view.nodeOf(to)
+    if (nodeId !== undefined && this.#view.isRemote(to) && this.#view.isNodeAlive(nodeId))
+      this.#out.toPeer(nodeId, { t: 'ref.route', from, to, body })
+    else this.#deliver(from, to, body)
+  }
+
+  #deliver(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
+    if (!this.#isHere(to)) return this.#undeliverable(from, to, body)
+    if (body.t === 'ref.add' && !(this.isAlive(body.borrower) && this.isAlive(body.via))) return // H1
+    if (body.t === 'ref.accept' && !this.isAlive(body.borrower)) return
+    const known = body.t === 'ref.accept' ? { ...body, isLate: !this.isAlive(body.via) } : body
+    this.#out.send(to, { t: 'ref.routed', from, body: known })
+  }
+
+  #undeliverable(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
+    const nodeId = this.#view.nodeOf(from)
+    if (nodeId !== undefined && this.#view.isRemote(from))
+      this.#out.toPeer(nodeId, { t: 'ref.undeliverable', from, to, body })
+    else this.#out.send(from, { t: 'ref.undeliverable', to, body })
+  }
+
+  // Values
+
+  publish(id: ObjectId, location: ObjectLocation): void {
+    this.#answer(this.directory.publish(id, location))
+  }
+
+  resolve(from: WorkerTag, id: ObjectId): void {
+    const owner = ownerOf(id)
+    const nodeId = this.#view.nodeOf(owner)
+    if (nodeId === undefined || !this.#view.isRemote(owner))
+      return this.#answer(this.directory.resolve(from, id, this.#isHere(owner)))
+    if (!this.#view.mayLive(owner)) return this.#out.send(from, ownerDied(id))
+    const waiting = this.#asked.get(id)
+    if (waiting) waiting.add(from)
+    else this.#asked.set(id, new Set([from]))
+    this.#out.toPeer(nodeId, { t: 'object.resolve', from, id })
+  }
+
+  // Other nodes
+
+  onPeer(message: RayletToRaylet): void {
+    switch (message.t) {
+      case 'ref.route':
+        return this.#deliver(message.from, message.to, message.body)
+      case 'ref.undeliverable':
+        return this.#out.send(message.from, { t: 'ref.undeliverable', to: message.to, body: message.body })
+      case 'object.resolve':
+        return this.#answer(this.directory.resolve(message.from, message.id, this.#isHere(ownerOf(message.id))))
+      case 'object.resolved': {
+        const { id, to, location, error } = message
+        const waiting = this.#asked.get(id)
+        if (!waiting?.delete(to)) return
+        if (waiting.size === 0) this.#asked.delete(id)
+        return this.#out.send(to, { t: 'object.resolved', id, location, error })
+      }
+      default:
+    }
+  }
+
+  /** `tag`, of this node or another, has ended. The stored copies that it had published are given back. */
+  onWorkerDied(tag: WorkerTag): readonly ObjectId[] {
+    for (const [id, waiting] of this.#asked) if (waiting.delete(tag) && waiting.size === 0) this.#asked.delete(id)
+    for (const id of [...this.#asked.keys()]) if (ownerOf(id) === tag) this.#giveUp(id)
+    const { answers, storageIds } = this.directory.onWorkerDied(tag)
+    this.#answer(answers)
+    return storageIds
+  }
+
+  onNodeDied(nodeId: NodeId): void {
+    for (const id of [...this.#asked.keys()]) if (this.#view.nodeOf(ownerOf(id)) === nodeId) this.#giveUp(id) // H3
+    this.directory.forget((tag) => this.#view.nodeOf(tag) === nodeId)
+  }
+
+  #giveUp(id: ObjectId): void {
+    const waiting = this.#asked.get(id)
+    this.#asked.delete(id)
+    for (const to of waiting ?? []) this.#out.send(to, ownerDied(id))
+  }
+
+  #answer(answers: readonly Answer[]): void {
+    for (const { to, message } of answers) {
+      const nodeId = this.#view.nodeOf(to)
+      if (nodeId !== undefined && this.#view.isRemote(to)) this.#out.toPeer(nodeId, { ...message, to })
+      else this.#out.send(to, message)
+    }
+  }
+}
+
+function ownerDied(id: ObjectId): FromNode {
+  const error = { code: 'OWNER_DIED', params: { id: formatObjectId(id) } }
+  return { t: 'object.resolved', id, location: null, error }
+}

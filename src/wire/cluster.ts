@@ -1,0 +1,270 @@
+// What the GCS, the raylets, and the raylets among themselves tell each other, as closed unions. On one machine GCS and raylet share a
+// process; the words are the same when they do not.
+//
+//     core worker ──messages.ts──► its raylet ──NodeToGcs──► GCS
+//                                     │  └────RayletToRaylet──► other raylets (hub, leases, objects)
+//
+// Contracts:
+//   K1. A connection delivers in order or is resumed in order (`runtime/peer-link`); what is lost is lost with its node, which the
+//       GCS declares dead. Hence: what a raylet hears of a process comes before the word that it has ended.
+//   K2. Tags are handed out in blocks, one node's each: `tag → node` is a look-up for everyone (`NodeView.tagBlocks`).
+//   K3. Every request carries an id made by its maker, and may be repeated: after the GCS or a connection came back.
+//   K4. A node that was declared dead stays dead: it is refused, kills its workers, and joins as a new one if at all.
+
+import type { ActorId, JobId, NodeId, ObjectId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
+import type {
+  ExitInfo,
+  FromNode,
+  LeaseId,
+  LeaseSpec,
+  ObjectLocation,
+  RefMessage,
+  Resources,
+  SchedulingStrategy,
+  ToNode,
+  WireError,
+  WorkerAddress,
+} from './messages.ts'
+
+/** Tags `first … first + count - 1`. */
+export interface TagBlock {
+  readonly first: WorkerTag
+  readonly count: number
+}
+
+export interface NodeAddress {
+  /** Where other machines reach it. */
+  readonly host: string
+  /** Of its raylet, for peers. */
+  readonly port: number
+}
+
+/** A node as everyone knows it. */
+export interface NodeView {
+  readonly nodeId: NodeId
+  readonly state: 'ALIVE' | 'DRAINING' | 'DEAD'
+  readonly address: NodeAddress
+  readonly hostname: string
+  readonly pid: number
+  readonly sessionDir: string
+  readonly isHead: boolean
+  readonly total: Resources
+  readonly available: Resources
+  readonly labels: Readonly<Record<string, string>>
+  readonly tagBlocks: readonly TagBlock[]
+  /** Leases that wait there for resources. */
+  readonly waiting: number
+  readonly deathReason: string | null
+  /** Counts changes of this view: the larger, the newer. */
+  readonly version: number
+}
+
+/** What a node that was there before the GCS (came back) tells it. */
+export interface NodeState {
+  readonly processes: readonly {
+    readonly tag: WorkerTag
+    readonly kind: 'driver' | 'worker' | 'thread'
+    readonly jobId: JobId | null
+  }[]
+  readonly actors: readonly {
+    readonly actorId: ActorId
+    readonly leaseId: LeaseId
+    readonly worker: WorkerAddress
+  }[]
+  readonly bundles: readonly BundleId[]
+  readonly tagBlocks: readonly TagBlock[]
+}
+
+export interface BundleId {
+  readonly groupId: PlacementGroupId
+  readonly index: number
+}
+
+export interface Demand {
+  readonly resources: Resources
+  readonly strategy: SchedulingStrategy
+  readonly count: number
+}
+
+export type NodeToGcs =
+  | {
+      readonly t: 'node.register'
+      readonly nodeId: NodeId
+      readonly protocol: number
+      readonly version: string
+      readonly address: NodeAddress
+      readonly hostname: string
+      readonly pid: number
+      readonly sessionDir: string
+      readonly isHead: boolean
+      readonly total: Resources
+      readonly labels: Readonly<Record<string, string>>
+      /** Empty for a new node. */
+      readonly state: NodeState
+    }
+  /** When it has changed, at most every 100 ms. */
+  | {
+      readonly t: 'node.report'
+      readonly available: Resources
+      readonly waiting: number
+      readonly demand: readonly Demand[]
+    }
+  | { readonly t: 'node.leaving'; readonly detail: string }
+  | { readonly t: 'tags.request' }
+  | { readonly t: 'pong'; readonly count: number }
+  | { readonly t: 'worker.joined'; readonly tag: WorkerTag; readonly kind: 'driver' | 'worker' | 'thread' }
+  /** A driver registers with a raylet: which job is it? Answered by `job.made`. Repeated with the same tag: the same job. */
+  | {
+      readonly t: 'job.begin'
+      readonly tag: WorkerTag
+      readonly namespace: string
+      readonly name: string
+      readonly pid: number
+    }
+  | { readonly t: 'worker.gone'; readonly exit: ExitInfo; readonly kind: 'driver' | 'worker' | 'thread' }
+  /** What a core worker asked of the GCS (`actor.*`, `kv.*`, `pg.*`, `cluster.*`). */
+  | { readonly t: 'forward'; readonly from: WorkerTag; readonly message: ToNode }
+  | {
+      readonly t: 'actorLease.granted'
+      readonly leaseId: LeaseId
+      readonly actorId: ActorId
+      readonly worker: WorkerAddress
+    }
+  /** For good. */
+  | {
+      readonly t: 'actorLease.refused'
+      readonly leaseId: LeaseId
+      readonly actorId: ActorId
+      readonly error: WireError
+    }
+  /** Not now: what it has is taken. `available` is what it has left. */
+  | {
+      readonly t: 'actorLease.rejected'
+      readonly leaseId: LeaseId
+      readonly actorId: ActorId
+      readonly available: Resources
+    }
+  | { readonly t: 'bundle.prepared'; readonly bundle: BundleId; readonly attempt: number; readonly isReserved: boolean }
+  | { readonly t: 'bundle.committed'; readonly bundle: BundleId; readonly attempt: number }
+
+export type GcsToNode =
+  | {
+      readonly t: 'node.registered'
+      readonly clusterId: string
+      readonly tags: TagBlock
+      readonly nodes: readonly NodeView[]
+      /** `systemConfig` of the head: the same for all nodes. */
+      readonly system: Readonly<Record<string, unknown>>
+    }
+  | { readonly t: 'node.refused'; readonly error: WireError }
+  /** Nodes that joined, changed or died. */
+  | { readonly t: 'nodes.changed'; readonly nodes: readonly NodeView[] }
+  | { readonly t: 'tags.granted'; readonly tags: TagBlock }
+  | { readonly t: 'ping'; readonly count: number }
+  | { readonly t: 'job.made'; readonly tag: WorkerTag; readonly jobId: JobId; readonly namespace: string }
+  /** To a core worker of that node. */
+  | { readonly t: 'deliver'; readonly to: WorkerTag; readonly message: FromNode }
+  /** `mayWait`: queue it when it does not fit now, instead of rejecting it. */
+  | {
+      readonly t: 'actorLease.request'
+      readonly leaseId: LeaseId
+      readonly actorId: ActorId
+      readonly spec: LeaseSpec
+      readonly mayWait: boolean
+    }
+  | { readonly t: 'actorLease.cancel'; readonly leaseId: LeaseId }
+  /** The actor runs: from now on it holds only these. */
+  | { readonly t: 'actorLease.keepOnly'; readonly leaseId: LeaseId; readonly resources: Resources }
+  | {
+      readonly t: 'worker.kill'
+      readonly tag: WorkerTag
+      readonly reason: 'killed' | 'ownerDied' | 'intended'
+      readonly detail: string
+    }
+  /** Two phases: reserve all, then make them usable; `return` in any phase gives them back and ends who uses them. */
+  | {
+      readonly t: 'bundle.prepare'
+      readonly bundle: BundleId
+      readonly attempt: number
+      readonly resources: Resources
+    }
+  | { readonly t: 'bundle.commit'; readonly bundle: BundleId; readonly attempt: number }
+  | { readonly t: 'bundle.return'; readonly bundle: BundleId; readonly detail: string }
+  | { readonly t: 'node.drain'; readonly detail: string; readonly deadlineMs: number }
+  /** It was declared dead, or the cluster ends: kill the workers and end. */
+  | { readonly t: 'node.end'; readonly detail: string }
+
+export type RayletToRaylet =
+  /** First on every connection. `living`: the tags of the sender's blocks that live; below `next`, all others are dead. */
+  | {
+      readonly t: 'hello'
+      readonly nodeId: NodeId
+      readonly clusterId: string
+      readonly protocol: number
+      readonly living: readonly WorkerTag[]
+      readonly tagBlocks: readonly TagBlock[]
+      readonly next: WorkerTag
+    }
+  // Leases: the owner's raylet asks on its behalf
+  | {
+      readonly t: 'lease.request'
+      readonly owner: WorkerTag
+      readonly leaseId: LeaseId
+      readonly spec: LeaseSpec
+      /** Queue it when it does not fit now, instead of rejecting it. */
+      readonly mayWait: boolean
+    }
+  | { readonly t: 'lease.cancel'; readonly leaseId: LeaseId }
+  | { readonly t: 'lease.return'; readonly leaseId: LeaseId; readonly dispose: boolean }
+  | { readonly t: 'lease.kill'; readonly leaseId: LeaseId; readonly reason: 'cancelled'; readonly detail: string }
+  | {
+      readonly t: 'lease.granted'
+      readonly owner: WorkerTag
+      readonly leaseId: LeaseId
+      readonly worker: WorkerAddress
+      readonly gpuIds: readonly number[]
+    }
+  | { readonly t: 'lease.refused'; readonly owner: WorkerTag; readonly leaseId: LeaseId; readonly error: WireError }
+  /** Not now: ask elsewhere, or wait at home. */
+  | {
+      readonly t: 'lease.rejected'
+      readonly owner: WorkerTag
+      readonly leaseId: LeaseId
+      readonly available: Resources
+    }
+  // The hub between core workers
+  | { readonly t: 'ref.route'; readonly from: WorkerTag; readonly to: WorkerTag; readonly body: RefMessage }
+  | { readonly t: 'ref.undeliverable'; readonly from: WorkerTag; readonly to: WorkerTag; readonly body: RefMessage }
+  | { readonly t: 'worker.died'; readonly exit: ExitInfo }
+  | { readonly t: 'worker.unreachable'; readonly tag: WorkerTag }
+  // Objects
+  | { readonly t: 'object.resolve'; readonly from: WorkerTag; readonly id: ObjectId }
+  | {
+      readonly t: 'object.resolved'
+      readonly to: WorkerTag
+      readonly id: ObjectId
+      readonly location: ObjectLocation | null
+      readonly error: WireError | null
+    }
+  /** To the node of the maker, which knows the holders of copies; from it to them. */
+  | { readonly t: 'object.free'; readonly storageIds: readonly ObjectId[] }
+  /** To the owner's node: a copy was made for it. */
+  | { readonly t: 'object.made'; readonly storageId: ObjectId; readonly owner: WorkerTag; readonly size: number }
+  /** Before the word of the maker's end. */
+  | {
+      readonly t: 'object.left'
+      readonly owner: WorkerTag
+      readonly maker: WorkerTag
+      readonly storageIds: readonly ObjectId[]
+    }
+  /** Who has it? Asked of the maker's node; answered by `object.holders`. The asker will be a holder too, from its first chunk on. */
+  | { readonly t: 'object.find'; readonly storageId: ObjectId }
+  | {
+      readonly t: 'object.holders'
+      readonly storageId: ObjectId
+      /** 0 when it is gone. */
+      readonly size: number
+      readonly nodes: readonly NodeId[]
+    }
+  /** A pulled copy was given up. */
+  | { readonly t: 'object.dropped'; readonly storageId: ObjectId }

@@ -1,0 +1,27 @@
+// Which node a worker tag belongs to (K2 of cluster.ts): blocks are aligned, so that this is one look-up.
+//
+//   T1. A block belongs to one node for ever.
+
+import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import type { TagBlock } from './cluster.ts'
+
+export const TAGS_PER_BLOCK = 256
+
+export class TagMap {
+  readonly #nodes: (NodeId | undefined)[] = []
+
+  add(block: TagBlock, nodeId: NodeId): void {
+    this.#nodes[Math.floor(block.first / TAGS_PER_BLOCK)] = nodeId
+  }
+
+  nodeOf(tag: WorkerTag): NodeId | undefined {
+    return this.#nodes[Math.floor(tag / TAGS_PER_BLOCK)]
+  }
+}
+
+/** The `index`th block; tag 0 is nobody's. */
+export function blockAt(index: number): TagBlock {
+  return index === 0
+    ? { first: 1, count: TAGS_PER_BLOCK - 1 }
+    : { first: index * TAGS_PER_BLOCK, count: TAGS_PER_BLOCK }
+}
