@@ -119,6 +119,7 @@ const FORCED: Readonly<Record<string, () => unknown>> = {
 }
 /** Where the others are forced. */
 const ELSEWHERE = {
+  AuthenticationError: 'links.test.ts',
   LocalRayletDiedError: 'faults.test.ts',
   NotInitializedError: 'below',
   ObjectStoreFullError: 'disk.test.ts',

@@ -51,6 +51,16 @@ export const ERROR_TABLE = {
     'this process speaks protocol {own}, its node {theirs}',
     'Use the same version of ray-ts everywhere in a cluster.',
   ),
+  AUTH_TOKEN_MISSING: entry(
+    'AuthenticationError',
+    "listening at '{host}', beyond this machine, needs a token that the whole cluster shares",
+    'Set RAY_AUTH_TOKEN, or write the token to ~/.ray/auth_token, on every machine.',
+  ),
+  AUTH_TOKEN_WRONG: entry(
+    'AuthenticationError',
+    'the cluster refused the connection: the token is not its own',
+    'Set RAY_AUTH_TOKEN (or ~/.ray/auth_token) to the token that the head of the cluster uses.',
+  ),
   TASK_FAILED: entry(
     'RayTaskError',
     'ray::{name}() (pid={pid}): {message}',

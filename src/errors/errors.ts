@@ -58,6 +58,8 @@ export class NotInitializedError extends RayError {}
 export class RayTaskError extends RayError {}
 /** There is no cluster where one was to be joined. (Python's ConnectionError, in Ray.) */
 export class RayConnectionError extends RayError {}
+/** Whoever connects to a cluster, or lets others connect, must know its token. */
+export class AuthenticationError extends RayError {}
 /** `ray.cancel` ended the task whose value is read. */
 export class TaskCancelledError extends RayError {}
 /** The process that ran the task died, and it was not to be run again (`maxRetries`). */
@@ -113,6 +115,7 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   ActorHandleNotFoundError,
   ActorUnavailableError,
   ActorUnschedulableError,
+  AuthenticationError,
   GetTimeoutError,
   InvalidArgumentError,
   LocalRayletDiedError,

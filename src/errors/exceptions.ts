@@ -7,6 +7,7 @@ export {
   ActorHandleNotFoundError,
   ActorUnavailableError,
   ActorUnschedulableError,
+  AuthenticationError,
   type ErrorParams,
   GetTimeoutError,
   InvalidArgumentError,

@@ -35,6 +35,8 @@ const SETTINGS = {
   actorExcessQueueingWarnThreshold: { value: 5000, min: 1 },
   /** A get that waits longer draws a warning that says for what. */
   fetchWarnTimeoutMilliseconds: { value: 60_000, min: 1 },
+  /** A raylet whose GCS does not answer for so long ends. */
+  gcsRpcServerReconnectTimeoutS: { value: 60, min: 0 },
   memoryUsageThreshold: { value: 0.95, min: 0 },
   memoryMonitorRefreshMs: { value: 250, min: 0 },
   /** What the processes of this node may use together; -1: what the machine, or its container, has. */

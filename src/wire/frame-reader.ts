@@ -13,11 +13,12 @@ export class FrameReader {
   #held = 0
   #needed = 4
   readonly #onFrame: OnFrame
-  readonly #bytesMax: number
+  /** May be raised between frames: a connection that has shown who it is may send more. */
+  bytesMax: number
 
   constructor(onFrame: OnFrame, bytesMax: number) {
     this.#onFrame = onFrame
-    this.#bytesMax = bytesMax
+    this.bytesMax = bytesMax
   }
 
   push(chunk: Buffer): void {
@@ -48,8 +49,8 @@ export class FrameReader {
           ((buffer[offset + 2] as number) << 16) |
           ((buffer[offset + 3] as number) << 24)) >>>
         0
-      if (size > this.#bytesMax)
-        throw new WireFormatError(`a frame of ${size} bytes is over the limit of ${this.#bytesMax}`)
+      if (size > this.bytesMax)
+        throw new WireFormatError(`a frame of ${size} bytes is over the limit of ${this.bytesMax}`)
       if (length - offset - 4 < size) break
       this.#onFrame(buffer, offset + 4, offset + 4 + size)
       offset += 4 + size

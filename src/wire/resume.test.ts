@@ -221,7 +221,7 @@ const action = fc.oneof(
   fc.record({ do: fc.constant('down' as const), end: fc.nat(1), wire: fc.constant(0), n: fc.constant(0) }),
 )
 
-test('[ARCH-21] [FT-06] messages between nodes come once and in order, wherever connections break (R1 to R4)', () => {
+test('[ARCH-21] messages between nodes come once and in order, wherever connections break (R1 to R4)', () => {
   fc.assert(
     fc.property(fc.array(action, { maxLength: 120, size: 'large' }), (actions) => {
       const world = new World()

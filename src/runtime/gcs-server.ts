@@ -1,0 +1,83 @@
+// The GCS's side of its connections with raylets.
+//
+//   S1. A node has one connection: a newer one takes the place of the older, which is not reported closed.
+//   S2. A message is handed over only after `onOpen` of its node, and none after `onClose` until the next `onOpen`.
+
+import type { NodeId } from '../ids/ids.ts'
+import { decodeMessage } from '../wire/codec.ts'
+import { type Answer, type FramedSocket, type Greeting, TcpListener } from './tcp.ts'
+
+export interface GcsServerOptions {
+  readonly host: string
+  readonly port: number
+  readonly token: string | null
+}
+
+export interface GcsServerEvents<In> {
+  onOpen?(nodeId: NodeId): void
+  onMessage(nodeId: NodeId, message: In): void
+  /** Closed by the other end, or broken: not by `disconnect`. */
+  onClose(nodeId: NodeId): void
+}
+
+type Message = { readonly t: string }
+
+/** `In`: NodeToGcs; `Out`: GcsToNode. */
+export class GcsServer<In extends Message, Out extends Message> {
+  readonly #events: GcsServerEvents<In>
+  readonly #sockets = new Map<NodeId, FramedSocket>()
+  #listener: TcpListener | null = null
+
+  private constructor(events: GcsServerEvents<In>) {
+    this.#events = events
+  }
+
+  /** @throws AUTH_TOKEN_MISSING; what `net.Server.listen` fails with. */
+  static async listen<In extends Message, Out extends Message>(
+    options: GcsServerOptions,
+    events: GcsServerEvents<In>,
+  ): Promise<GcsServer<In, Out>> {
+    const server = new GcsServer<In, Out>(events)
+    const purposes = { gcs: (socket: FramedSocket, greeting: Greeting) => server.#accept(socket, greeting) }
+    server.#listener = await TcpListener.listen({ ...options, purposes })
+    return server
+  }
+
+  get port(): number {
+    return this.#listener?.port ?? 0
+  }
+
+  send(to: NodeId, message: Out): void {
+    this.#sockets.get(to)?.send(message)
+  }
+
+  isConnected(nodeId: NodeId): boolean {
+    return this.#sockets.has(nodeId)
+  }
+
+  /** What was sent to it leaves. */
+  disconnect(nodeId: NodeId): void {
+    this.#sockets.get(nodeId)?.end()
+    this.#sockets.delete(nodeId)
+  }
+
+  close(): void {
+    for (const nodeId of [...this.#sockets.keys()]) this.disconnect(nodeId)
+    this.#listener?.close()
+  }
+
+  #accept(socket: FramedSocket, { nodeId }: Greeting): void {
+    this.#sockets.get(nodeId)?.destroy() // S1
+    this.#sockets.set(nodeId, socket)
+    socket.events = {
+      onFrame: (buffer, start, end) => this.#events.onMessage(nodeId, decodeMessage<In>(buffer.subarray(start, end))),
+      onClose: () => {
+        if (this.#sockets.get(nodeId) !== socket) return
+        this.#sockets.delete(nodeId)
+        this.#events.onClose(nodeId)
+      },
+    }
+    socket.send({ t: 'welcome', detail: null } as Answer)
+    this.#events.onOpen?.(nodeId)
+  }
+}

@@ -1,0 +1,281 @@
+// TCP connections between the processes of a cluster: frames, and at the beginning of each connection who calls, what for, and whether
+// the two may speak at all.
+//
+//     dialler ── greeting (protocol, token, purpose) ──► listener ── welcome | refused ──► … frames of the purpose, both ways
+//
+//   Y1. What is written within one tick leaves in one write, in order.
+//   Y2. Before a right greeting a connection is nobody's: it may send one small frame, within a short while.
+//   Y3. After `onClose`, or `destroy`, nothing more comes.
+//   Y4. A wrong token and another protocol are refused with an error that says so; the token is looked at first.
+
+import net from 'node:net'
+import type { NodeId } from '../ids/ids.ts'
+import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage, WireFormatError } from '../wire/codec.ts'
+import { FrameReader } from '../wire/frame-reader.ts'
+import { PROTOCOL_VERSION, type WireError } from '../wire/messages.ts'
+import { isSameToken, requireToken } from './auth-token.ts'
+
+/** 'bulk': chunks of objects. */
+export type Purpose = 'gcs' | 'peer' | 'bulk' | 'tasks'
+
+/** What a dialler says first. */
+export interface Greeting {
+  readonly t: 'greeting'
+  readonly purpose: Purpose
+  readonly protocol: number
+  readonly token: string
+  /** Of the dialler. */
+  readonly nodeId: NodeId
+  /** What the purpose needs beside. */
+  readonly detail: unknown
+}
+
+export type Answer =
+  | { readonly t: 'welcome'; readonly detail: unknown }
+  | { readonly t: 'refused'; readonly error: WireError }
+
+const GREETING_BYTES_MAX = 64 * 1024
+const GREETING_PATIENCE_MS = 5000
+const END_PATIENCE_MS = 1000
+/** The kernel asks idle connections whether they live: a machine that lost its power says nothing. */
+const KEEP_ALIVE_MS = 5000
+/** Larger batches are handed to the kernel as they are instead of being copied together. */
+const JOIN_BYTES_MAX = 64 * 1024
+
+export interface TcpEvents {
+  onFrame(buffer: Buffer, start: number, end: number): void
+  onClose(): void
+}
+
+/** A connection of frames: | length u32 | body |. */
+export class FramedSocket {
+  readonly #socket: net.Socket
+  readonly #reader: FrameReader
+  events: TcpEvents
+  #pending: Uint8Array[] = []
+  #isScheduled = false
+  isClosed = false
+
+  constructor(socket: net.Socket, events: TcpEvents, frameBytesMax: number = CONTROL_FRAME_BYTES_MAX) {
+    this.#socket = socket
+    this.events = events
+    this.#reader = new FrameReader((buffer, start, end) => {
+      if (!this.isClosed) this.events.onFrame(buffer, start, end) // Y3
+    }, frameBytesMax)
+    socket.setNoDelay(true)
+    socket.setKeepAlive(true, KEEP_ALIVE_MS)
+    socket.on('data', (chunk: Buffer) => {
+      if (this.isClosed) return
+      try {
+        this.#reader.push(chunk)
+      } catch (error) {
+        if (!(error instanceof WireFormatError)) throw error
+        console.error(`the connection with ${this.remoteAddress} brought no message, and is closed: ${error.message}`)
+        this.#closed()
+      }
+    })
+    socket.on('error', () => this.#closed())
+    socket.on('close', () => this.#closed())
+    socket.on('end', () => this.#closed())
+  }
+
+  get remoteAddress(): string {
+    return `${this.#socket.remoteAddress}:${this.#socket.remotePort}`
+  }
+
+  /** Bytes that the kernel has not taken yet. */
+  get waitingBytes(): number {
+    return this.#socket.writableLength
+  }
+
+  set frameBytesMax(bytes: number) {
+    this.#reader.bytesMax = bytes
+  }
+
+  send(message: { readonly t: string }): void {
+    const body = encodeMessage(message)
+    const head = Buffer.allocUnsafe(4)
+    head.writeUInt32LE(body.length)
+    this.write(head, body)
+  }
+
+  /** A frame with its length prefix, in one part or two. They must not change any more. */
+  write(head: Uint8Array, body: Uint8Array | null = null): void {
+    if (this.isClosed) return
+    this.#pending.push(head)
+    if (body) this.#pending.push(body)
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    process.nextTick(() => this.flush())
+  }
+
+  flush(): void {
+    this.#isScheduled = false
+    const pending = this.#pending
+    if (pending.length === 0) return
+    this.#pending = []
+    const bytes = pending.reduce((sum, part) => sum + part.length, 0)
+    if (bytes <= JOIN_BYTES_MAX) {
+      this.#socket.write(Buffer.concat(pending, bytes))
+      return
+    }
+    this.#socket.cork()
+    for (const part of pending) this.#socket.write(part)
+    this.#socket.uncork()
+  }
+
+  /** What was written leaves; nothing more comes, not even `onClose`. */
+  end(): void {
+    if (this.isClosed) return
+    this.flush()
+    this.isClosed = true
+    this.#socket.end()
+    // Destroyed with bytes unread it would be reset, and our last words with it: the other end closes first, mostly.
+    setTimeout(() => this.#socket.destroy(), END_PATIENCE_MS).unref()
+  }
+
+  /** At once, and without `onClose`. */
+  destroy(): void {
+    this.isClosed = true
+    this.#socket.destroy()
+  }
+
+  unref(): void {
+    this.#socket.unref()
+  }
+
+  #closed(): void {
+    this.#socket.destroy()
+    if (this.isClosed) return
+    this.isClosed = true
+    this.events.onClose()
+  }
+}
+
+export interface DialEvents extends TcpEvents {
+  onAnswer(answer: Answer): void
+  onConnect?(): void
+}
+
+export interface DialOptions {
+  readonly host: string
+  readonly port: number
+  readonly token: string | null
+  readonly nodeId: NodeId
+  readonly purpose: Purpose
+  /** Asked for when the connection is there. */
+  readonly detail: () => unknown
+  /** From now to the answer. */
+  readonly timeoutMs: number
+}
+
+/** `onClose` when it fails. */
+export function dialTcp(options: DialOptions, events: DialEvents): FramedSocket {
+  const { host, port, token, nodeId, purpose, timeoutMs } = options
+  const socket = net.connect({ host, port })
+  const timer = setTimeout(() => socket.destroy(), timeoutMs)
+  socket.once('close', () => clearTimeout(timer))
+  const framed: FramedSocket = new FramedSocket(socket, {
+    onFrame: (buffer, start, end) => {
+      clearTimeout(timer)
+      framed.events = events
+      events.onAnswer(decodeMessage<Answer>(buffer.subarray(start, end)))
+    },
+    onClose: () => events.onClose(),
+  })
+  socket.once('connect', () => {
+    if (framed.isClosed) return
+    events.onConnect?.()
+    const detail = options.detail()
+    framed.send({ t: 'greeting', purpose, protocol: PROTOCOL_VERSION, token: token ?? '', nodeId, detail } as Greeting)
+  })
+  return framed
+}
+
+export type OnGreeted = (socket: FramedSocket, greeting: Greeting) => void
+
+export interface ListenOptions {
+  /** Where to listen; anything but loopback needs a token (A1). */
+  readonly host: string
+  /** 0: any. */
+  readonly port: number
+  readonly token: string | null
+  /** Who takes a connection with a right greeting: sets its events, and answers. */
+  readonly purposes: { readonly [P in Purpose]?: OnGreeted }
+}
+
+/** Takes the connections of other nodes and hands each to whom it is for. */
+export class TcpListener {
+  readonly #server: net.Server
+  readonly #options: ListenOptions
+  readonly #sockets = new Set<FramedSocket>()
+
+  private constructor(options: ListenOptions) {
+    this.#options = options
+    this.#server = net.createServer((socket) => this.#accept(socket))
+  }
+
+  /** @throws AUTH_TOKEN_MISSING; what `net.Server.listen` fails with. */
+  static async listen(options: ListenOptions): Promise<TcpListener> {
+    requireToken(options.host, options.token)
+    const listener = new TcpListener(options)
+    await new Promise<void>((resolve, reject) => {
+      listener.#server.once('error', reject)
+      listener.#server.listen({ host: options.host, port: options.port }, resolve)
+    })
+    return listener
+  }
+
+  get port(): number {
+    return (this.#server.address() as net.AddressInfo).port
+  }
+
+  /** Connections too. */
+  close(): void {
+    this.#server.close()
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  #accept(socket: net.Socket): void {
+    const timer = setTimeout(() => socket.destroy(), GREETING_PATIENCE_MS)
+    const framed: FramedSocket = new FramedSocket(
+      socket,
+      {
+        onFrame: (buffer, start, end) => {
+          clearTimeout(timer)
+          this.#greeted(framed, decodeMessage<Greeting>(buffer.subarray(start, end)))
+        },
+        onClose: () => {},
+      },
+      GREETING_BYTES_MAX, // Y2
+    )
+    this.#sockets.add(framed)
+    socket.once('close', () => {
+      clearTimeout(timer)
+      this.#sockets.delete(framed)
+    })
+  }
+
+  #greeted(framed: FramedSocket, greeting: Greeting): void {
+    const error = refusal(this.#options.token, greeting)
+    const taker = greeting.t === 'greeting' ? this.#options.purposes[greeting.purpose] : undefined
+    if (error === null && taker) {
+      framed.frameBytesMax = CONTROL_FRAME_BYTES_MAX
+      taker(framed, greeting)
+      return
+    }
+    refuse(framed, error ?? { code: 'SYSTEM', params: { message: 'this port does not take such connections' } })
+  }
+}
+
+export function refuse(framed: FramedSocket, error: WireError): void {
+  framed.send({ t: 'refused', error } as Answer)
+  framed.end()
+}
+
+/** null: the greeting is right. Y4 */
+export function refusal(token: string | null, greeting: Greeting): WireError | null {
+  if (token && !isSameToken(token, greeting.token)) return { code: 'AUTH_TOKEN_WRONG', params: {} }
+  if (greeting.protocol === PROTOCOL_VERSION) return null
+  return { code: 'PROTOCOL_MISMATCH', params: { own: Number(greeting.protocol), theirs: PROTOCOL_VERSION } }
+}
