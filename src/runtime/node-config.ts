@@ -22,6 +22,34 @@ export interface NodeConfig {
   readonly execArgv: readonly string[]
   readonly cwd: string
   readonly logToDriver: boolean
+  readonly cluster?: ClusterConfig
+}
+
+/** A node of a cluster: its GCS is a process of its own. Absent: the node is alone, and is its own GCS. */
+export interface ClusterConfig {
+  readonly gcs: { readonly host: string; readonly port: number }
+  /** Where other machines reach this node; its raylet and workers listen there. */
+  readonly host: string
+  /** Of the raylet, for others; 0: any. */
+  readonly port: number
+  readonly isHead: boolean
+  /** null: only loopback. */
+  readonly token: string | null
+  /** How long it waits for a GCS that is gone. */
+  readonly gcsReconnectTimeoutS: number
+}
+
+/** What `ray start --head` tells the GCS process. */
+export interface GcsProcessConfig {
+  readonly clusterId: string
+  readonly host: string
+  readonly port: number
+  readonly token: string | null
+  readonly system: SystemConfig
+  /** Session folder: logs, pid and address files. */
+  readonly sessionDir: string
+  /** Where its state is kept; null: nowhere (tests). */
+  readonly storage: { readonly kind: 'lmdb'; readonly dir: string } | { readonly kind: 'redis' } | null
 }
 
 export interface LoggingConfig {
@@ -51,5 +79,6 @@ export interface JoinInfo {
   readonly system: SystemConfig
 }
 
+export const GCS_CONFIG_VARIABLE = 'RAY_TS_GCS_CONFIG'
 export const NODE_CONFIG_VARIABLE = 'RAY_TS_NODE_CONFIG'
 export const WORKER_CONFIG_VARIABLE = 'RAY_TS_WORKER_CONFIG'
