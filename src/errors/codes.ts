@@ -210,6 +210,21 @@ export const ERROR_TABLE = {
     'the node process is gone: {detail}',
     'Start again with ray.init(); see its log.',
   ),
+  GCS_STORAGE_FAILED: entry(
+    'RaySystemError',
+    'the state of the cluster cannot be kept in {place}: {detail}',
+    'Make room or bring it back, and start the head again: it goes on from what was stored.',
+  ),
+  GCS_STORAGE_DAMAGED: entry(
+    'RaySystemError',
+    'the state of the cluster in {place} is damaged: {detail}',
+    'Put a copy of the folder back, or move it away to start without the old actors, groups and keys.',
+  ),
+  GCS_STORAGE_IN_USE: entry(
+    'RaySystemError',
+    'the state of the cluster in {place} belongs to another GCS: {detail}',
+    'End that one first, or give this cluster another --temp-dir (with Redis: RAY_external_storage_namespace).',
+  ),
   SYSTEM: entry('RaySystemError', '{message}', 'This is a defect of ray-ts: please report it.'),
 } as const satisfies Readonly<Record<string, ErrorEntry>>
 

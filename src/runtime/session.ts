@@ -133,7 +133,7 @@ function isSame(pid: number, file: string): boolean {
 }
 
 /** In clock ticks since the machine started; '' where /proc is missing. A zombie is gone, though its id is still taken. */
-function birthOf(pid: number): string {
+export function birthOf(pid: number): string {
   const stat = readText(`/proc/${pid}/stat`)
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return fields[0] === 'Z' ? 'zombie' : (fields[19] ?? '')
