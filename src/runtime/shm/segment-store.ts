@@ -3,7 +3,7 @@
 //     <shmDir>/<tag>-<sequence>     a value, as layout.ts says
 //     <shmDir>/pool-<tag>-<n>       a segment that its maker may write anew
 //
-// Fresh pages of shared memory cost more than the copy into them (3.3 GB/s by write(2), against 8 to 10 GB/s into pages that are
+// Fresh pages of shared memory cost more than the copy into them (3.3 GB/s by write(2), against 16 and more into pages that are
 // mapped already), so a freed segment that nobody reads is kept for a short while and written again.
 //
 // Invariants:
