@@ -76,7 +76,8 @@ export async function join(address: string, options: InitOptions, shutdown: () =
 function runningCluster(): string | null {
   try {
     const address = fs.readFileSync(path.join(tempRoot(), 'ray_current_cluster'), 'utf8').trim()
-    return isNoted(path.join(path.dirname(path.dirname(address)), 'node.pid')) ? address : null
+    const isThere = isNoted(path.join(path.dirname(path.dirname(address)), 'node.pid')) && fs.existsSync(address)
+    return isThere ? address : null
   } catch {
     return null
   }

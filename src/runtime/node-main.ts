@@ -7,7 +7,8 @@ const config = JSON.parse(process.env[NODE_CONFIG_VARIABLE] ?? '{}') as NodeConf
 delete process.env[NODE_CONFIG_VARIABLE]
 process.title = 'ray-ts node'
 const server = new NodeServer(config)
-process.stdin.on('end', () => server.end('the driver is gone'))
+if (config.cluster) process.on('SIGTERM', () => server.end('ray stop'))
+else process.stdin.on('end', () => server.end('the driver is gone'))
 process.stdin.on('error', () => server.end('the driver is gone'))
 process.stdin.resume()
 process.on('SIGINT', () => {}) // The driver decides.

@@ -11,17 +11,18 @@ import fs from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
-import { Gcs } from '../gcs/gcs.ts'
-import { formatJobId, type JobId, WORKER_TAG_MAX, type WorkerTag } from '../ids/ids.ts'
+import type { JobId, ObjectId, WorkerTag } from '../ids/ids.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
-import { UNITS } from '../scheduling/resources.ts'
-import type { NodeToGcs } from '../wire/cluster.ts'
+import { add, UNITS } from '../scheduling/resources.ts'
+import type { GcsToNode, NodeAddress, NodeToGcs, NodeView } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type Resources, type ToNode } from '../wire/messages.ts'
+import { type GcsPort, LocalGcs, RemoteGcs } from './gcs-port.ts'
 import { LogForwarder } from './log-forwarder.ts'
 import { startMemoryMonitor } from './memory-monitor.ts'
 import { type JoinInfo, type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
+import { Peers } from './peers.ts'
 import { noteProcess, randomHex, removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
 import { type OutputLines, WorkerOutput } from './worker-output.ts'
@@ -32,9 +33,6 @@ const OUTPUT_PATIENCE_MS = 200
 const UNREACHABLE_PATIENCE_MS = 1000
 /** The driver that started this node knows its tag beforehand. */
 const FIRST_DRIVER: WorkerTag = 1
-/** The tags of a cluster are used up: what has this one is refused by nobody, and known by nobody. */
-const NO_TAG: WorkerTag = WORKER_TAG_MAX
-const RECONNECT_GRACE_MS = 500
 /** How long the node waits at its end for the last words of its workers. */
 const LAST_WORDS_MS = 250
 
@@ -48,6 +46,8 @@ interface Client {
   isScheduled: boolean
   /** Of a driver. */
   jobId: JobId | null
+  registration: (ToNode & { t: 'register' }) | null
+  isAdopted: boolean
   logs: LogForwarder | null
 }
 
@@ -63,7 +63,10 @@ interface WorkerProcess {
 
 export class NodeServer {
   readonly #config: NodeConfig
-  readonly #gcs: Gcs
+  /** Set by `listen`. */
+  #gcs!: GcsPort
+  readonly #connectGcs: () => RemoteGcs | LocalGcs
+  #peers: Peers | null = null
   readonly #raylet: Raylet
   readonly #store: NodeStore
   readonly #clients = new Map<WorkerTag, Client>()
@@ -73,23 +76,25 @@ export class NodeServer {
   readonly #server = net.createServer((socket) => this.#accept(socket))
   #isEnding = false
   #hasDriver = false
-  #jobs = 0
+  #clusterId = ''
+  #onRegistered: () => void = () => {}
+  /** Registered before a tag was there. */
+  #tagless: { readonly client: Client; readonly message: ToNode & { t: 'register' } }[] = []
 
   constructor(config: NodeConfig) {
     this.#config = config
     const { system } = config
     const perCpu = Math.max(1, Math.ceil(config.cpus))
-    this.#gcs = new Gcs({
-      clusterId: randomHex(28),
-      actorGracefulShutdownMs: system.actorGracefulShutdownTimeoutMs,
-      health: {
-        periodMs: system.healthCheckPeriodMs,
-        timeoutMs: system.healthCheckTimeoutMs,
-        failureThreshold: system.healthCheckFailureThreshold,
-      },
-      reconnectGraceMs: RECONNECT_GRACE_MS,
-      system: {},
-    })
+    const { nodeId, cluster } = config
+    const events = {
+      onConnected: () => this.#gcs.send(this.#registration()),
+      onMessage: (message: GcsToNode) => this.#fromGcs(message),
+      onGone: (detail: string) => this.end(detail),
+    }
+    this.#connectGcs = () => {
+      if (cluster) return new RemoteGcs(nodeId, cluster, events)
+      return new LocalGcs(nodeId, system, events)
+    }
     this.#raylet = new Raylet({
       nodeId: config.nodeId,
       total: config.total,
@@ -100,6 +105,7 @@ export class NodeServer {
       prestart: Math.min(Math.ceil(config.cpus), 64),
       registerTimeoutMs: system.workerRegisterTimeoutSeconds * 1000,
       memoryThreshold: system.memoryUsageThreshold,
+      labels: config.labels,
     })
     this.#store = new NodeStore(config.store, {
       onPressure: () => this.#broadcast({ t: 'object.collect' }),
@@ -126,10 +132,45 @@ export class NodeServer {
       this.#server.once('error', reject)
       this.#server.listen(this.socketPath, resolve)
     })
-    this.#toGcs(this.#registration())
-    this.#raylet.takeTag() // FIRST_DRIVER
+    await this.#join()
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'start' }))
     this.#watchMemory()
+  }
+
+  /** Becomes a member; alone, of a cluster of one. */
+  async #join(): Promise<void> {
+    const { cluster, nodeId } = this.#config
+    if (cluster) {
+      this.#peers = await Peers.listen(nodeId, cluster, {
+        hello: () => this.#raylet.hello(this.#clusterId, PROTOCOL_VERSION),
+        onMessage: (peer, message) => {
+          const event = { t: 'fromPeer', nodeId: peer, message } as const
+          this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+        },
+      })
+    }
+    const registered = new Promise<void>((resolve) => {
+      this.#onRegistered = resolve
+    })
+    this.#gcs = this.#connectGcs()
+    if (this.#gcs instanceof LocalGcs) {
+      this.#gcs.start()
+      this.#raylet.takeTag() // FIRST_DRIVER
+    }
+    await registered
+  }
+
+  #fromGcs(message: GcsToNode): void {
+    if (message.t === 'job.made') {
+      const client = this.#clients.get(message.tag)
+      if (client) this.#adopted(client, message.jobId, message.namespace)
+      return
+    }
+    if (message.t === 'node.registered') this.#clusterId = message.clusterId
+    const event = { t: 'fromGcs', message } as const
+    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+    if (message.t === 'node.registered') this.#onRegistered()
+    if (message.t === 'node.registered' || message.t === 'tags.granted') this.#registerWaiting()
   }
 
   #watchMemory(): void {
@@ -154,6 +195,9 @@ export class NodeServer {
     this.#broadcast({ t: 'node.ending', detail })
     for (const { child } of this.#processes.values()) killGroup(child, 'SIGKILL')
     this.#server.close()
+    this.#gcs?.send({ t: 'node.leaving', detail })
+    this.#gcs?.close()
+    this.#peers?.close()
     this.#store.close()
     removeSession(this.#config.session)
     const leave = (): void => {
@@ -178,6 +222,8 @@ export class NodeServer {
       pending: [],
       isScheduled: false,
       jobId: null,
+      registration: null,
+      isAdopted: false,
       logs: null,
     }
     const reader = new FrameReader((buffer, start, end) => {
@@ -205,7 +251,7 @@ export class NodeServer {
       case 'object.created':
         this.#store.created(message.storageId, message.owner, message.size, message.spilled)
         // Its owner died before the word of it came: nobody would free it.
-        if (!this.#clients.has(message.owner)) this.#store.free([message.storageId], -1)
+        if (!this.#raylet.hub.isAlive(message.owner)) this.#store.free([message.storageId], -1)
         return
       case 'object.locate':
         this.#send(client.tag, {
@@ -215,16 +261,20 @@ export class NodeServer {
         })
         return
       case 'cluster.resources': {
-        const { total } = this.#raylet.leases
-        const available = this.#available()
+        const nodes = this.#nodeInfos().filter(({ alive }) => alive)
+        const [total, available] = [sum(nodes.map((one) => one.total)), sum(nodes.map((one) => one.available))]
         this.#send(client.tag, { t: 'cluster.resourcesAre', requestId: message.requestId, total, available })
         return
       }
       case 'cluster.nodes':
-        this.#send(client.tag, { t: 'cluster.nodesAre', requestId: message.requestId, nodes: [this.#nodeInfo()] })
+        this.#send(client.tag, { t: 'cluster.nodesAre', requestId: message.requestId, nodes: this.#nodeInfos() })
         return
       case 'node.stats': {
-        const stats = { ...this.#raylet.stats(), actors: this.#gcs.actors.size, ...this.#store.stats() }
+        const stats = {
+          ...this.#raylet.stats(),
+          ...(this.#gcs instanceof LocalGcs ? { actors: this.#gcs.gcs.actors.size } : {}),
+          ...this.#store.stats(),
+        }
         this.#send(client.tag, { t: 'node.statsAre', requestId: message.requestId, stats })
         return
       }
@@ -240,7 +290,7 @@ export class NodeServer {
 
   #step(from: WorkerTag, message: ToNode): void {
     const now = performance.now()
-    if (isForGcs(message)) this.#toGcs({ t: 'forward', from, message })
+    if (isForGcs(message)) this.#gcs.send({ t: 'forward', from, message })
     else this.#performRaylet(this.#raylet.step(now, { kind: 'message', from, message }))
   }
 
@@ -253,22 +303,43 @@ export class NodeServer {
       client.socket.end()
       return
     }
+    const isFirst = message.kind === 'driver' && !this.#hasDriver && !this.#config.cluster
+    const tag = isFirst ? FIRST_DRIVER : this.#raylet.takeTag()
+    if (tag === undefined) {
+      this.#tagless.push({ client, message })
+      return
+    }
     client.kind = message.kind
-    client.tag = message.kind === 'driver' && !this.#hasDriver ? FIRST_DRIVER : (this.#raylet.takeTag() ?? NO_TAG)
-    if (message.kind === 'driver') this.#hasDriver = true
-    this.#clients.set(client.tag, client)
-    const { nodeId, namespace } = this.#config
-    const jobId = message.kind === 'driver' ? formatJobId(++this.#jobs) : '01000000'
-    const own = message.namespace ?? namespace
-    if (message.kind === 'driver') this.#adoptDriver(client, jobId)
-    this.#send(client.tag, { t: 'registered', tag: client.tag, nodeId, jobId, namespace: own, config: {} })
+    client.tag = tag
+    client.registration = message
+    this.#clients.set(tag, client)
     const worker = this.#processes.get(message.startupToken)
     if (worker) {
-      worker.tag = client.tag
-      this.#byTag.set(client.tag, worker)
+      worker.tag = tag
+      this.#byTag.set(tag, worker)
     }
-    const address = { tag: client.tag, workerId: message.workerId, pid: message.pid, socket: message.socket, nodeId }
-    const job = message.kind === 'driver' ? { job: { jobId, namespace: own } } : {}
+    if (message.kind !== 'driver') return this.#adopted(client, '01000000', message.namespace ?? this.#config.namespace)
+    this.#hasDriver = true
+    const { pid, jobName: name } = message
+    this.#gcs.send({ t: 'job.begin', tag, pid, name, namespace: message.namespace ?? this.#config.namespace })
+  }
+
+  #registerWaiting(): void {
+    const waiting = this.#tagless
+    this.#tagless = []
+    for (const { client, message } of waiting) if (!client.socket.destroyed) this.#register(client, message)
+  }
+
+  /** Its job is known: it is a member. */
+  #adopted(client: Client, jobId: JobId, namespace: string): void {
+    const { registration: message, tag } = client
+    if (!message || client.isAdopted) return
+    client.isAdopted = true
+    const { nodeId } = this.#config
+    if (client.kind === 'driver') this.#adoptDriver(client, jobId)
+    this.#send(tag, { t: 'registered', tag, nodeId, jobId, namespace, config: {} })
+    const address = { tag, workerId: message.workerId, pid: message.pid, socket: message.socket, nodeId }
+    const job = client.kind === 'driver' ? { job: { jobId, namespace } } : {}
     const event = { t: 'registered', kind: message.kind, startupToken: message.startupToken, address, ...job } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
@@ -309,40 +380,37 @@ export class NodeServer {
   #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null, lastLines: readonly string[]): void {
     this.#clients.delete(tag)
     if (this.#isEnding) return
-    for (const [owner, storageIds] of this.#store.madeBy(tag))
-      this.#send(owner, { t: 'object.left', maker: tag, storageIds })
+    for (const [owner, storageIds] of this.#store.madeBy(tag)) this.#tellLeft(owner, tag, storageIds)
     this.#store.onWorkerDied(tag)
     const event = { t: 'gone', tag, pid, code, signal, lastLines } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
 
-  #toGcs(message: NodeToGcs): void {
-    const event = { t: 'fromNode', nodeId: this.#config.nodeId, message } as const
-    this.#performGcs(this.#gcs.step(performance.now(), { kind: 'local', event }))
-  }
-
-  #performGcs(effects: ReturnType<Gcs['step']>): void {
-    for (const effect of effects) {
-      if (effect.kind === 'timer') {
-        this.#setTimer(`gcs:${effect.key}`, effect.at, () => {
-          this.#performGcs(this.#gcs.step(performance.now(), { kind: 'timer', key: effect.key }))
-        })
-      } else if (effect.kind === 'local' && effect.event.t === 'toNode') {
-        const event = { t: 'fromGcs', message: effect.event.message } as const
-        this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
-      }
-    }
+  get #address(): NodeAddress {
+    return this.#peers?.address ?? { host: '127.0.0.1', port: 0 }
   }
 
   #registration(): NodeToGcs {
     const { nodeId, labels, session } = this.#config
     return {
       t: 'node.register',
-      ...{ nodeId, labels, protocol: PROTOCOL_VERSION, version: '', address: { host: '127.0.0.1', port: 0 } },
-      ...{ hostname: os.hostname(), pid: process.pid, sessionDir: session.dir, isHead: true },
+      ...{ nodeId, labels, protocol: PROTOCOL_VERSION, version: '', address: this.#address },
+      ...{
+        hostname: os.hostname(),
+        pid: process.pid,
+        sessionDir: session.dir,
+        isHead: this.#config.cluster?.isHead ?? true,
+      },
       total: this.#raylet.leases.total,
       state: this.#raylet.state(),
     }
+  }
+
+  #tellLeft(owner: WorkerTag, maker: WorkerTag, storageIds: readonly ObjectId[]): void {
+    const { view } = this.#raylet
+    const nodeId = view.isRemote(owner) ? view.nodeOf(owner) : undefined
+    if (nodeId === undefined) return this.#send(owner, { t: 'object.left', maker, storageIds })
+    this.#peers?.send(nodeId, { t: 'object.left', owner, maker, storageIds }, view.get(nodeId)?.address ?? null)
   }
 
   #performRaylet(effects: ReturnType<Raylet['step']>): void {
@@ -367,13 +435,22 @@ export class NodeServer {
       case 'killStarting':
         return killGroup(this.#processes.get(event.startupToken)?.child, 'SIGKILL')
       case 'toGcs':
-        return this.#toGcs(event.message)
+        return this.#gcs.send(event.message)
       case 'freeStored':
         return this.#store.free(event.storageIds, event.from)
       case 'broadcast':
         return this.#broadcast(event.message)
-      default:
-        return // Of other nodes: this one is alone.
+      case 'toPeer':
+        return this.#peers?.send(event.nodeId, event.message, this.#raylet.view.get(event.nodeId)?.address ?? null)
+      case 'peerDied':
+        return this.#peers?.end(event.nodeId)
+      case 'ownerGone':
+        return this.#store.onOwnerDied(event.tag)
+      case 'doubt':
+        setTimeout(() => this.#unreachable(event.tag), UNREACHABLE_PATIENCE_MS).unref()
+        return
+      case 'endNode':
+        return this.end(event.detail)
     }
   }
 
@@ -518,13 +595,18 @@ export class NodeServer {
     return { ...free, object_store_memory: Math.max(0, (total.object_store_memory ?? 0) - used) }
   }
 
+  /** This node as it is, others as they were last heard of. */
+  #nodeInfos(): NodeInfo[] {
+    return [this.#nodeInfo(), ...[...this.#raylet.view.all()].map(infoOf)]
+  }
+
   #nodeInfo(): NodeInfo {
     const { nodeId, labels, session } = this.#config
     const { total } = this.#raylet.leases
     return {
       nodeId,
       alive: true,
-      address: '127.0.0.1',
+      address: this.#address.host,
       hostname: os.hostname(),
       pid: process.pid,
       total,
@@ -543,6 +625,18 @@ function killGroup(child: ChildProcess | undefined, signal: 'SIGKILL' | 'SIGTERM
   } catch {
     child.kill(signal) // Its group is gone, or not made yet.
   }
+}
+
+function infoOf(view: NodeView): NodeInfo {
+  const { nodeId, state, address, hostname, pid, total, available, labels, sessionDir, deathReason } = view
+  const alive = state !== 'DEAD'
+  return { nodeId, alive, address: address.host, hostname, pid, total, available, labels, sessionDir, deathReason }
+}
+
+function sum(all: readonly Resources[]): Resources {
+  const total: Record<string, number> = {}
+  for (const one of all) add(total, one)
+  return total
 }
 
 function isForGcs(message: ToNode): boolean {

@@ -149,6 +149,12 @@ export class NodeStore {
     return byOwner
   }
 
+  /** A process of another node has ended. */
+  onOwnerDied(tag: WorkerTag): void {
+    const owned = [...this.#copies.values()].filter((copy) => copy.owner === tag).map((copy) => copy.id)
+    if (owned.length > 0) this.free(owned, -1)
+  }
+
   /** What the dead process owned is freed; files of its making that nobody else owns are unlinked. */
   onWorkerDied(tag: WorkerTag): void {
     const owned = [...this.#copies.values()].filter((copy) => copy.owner === tag).map((copy) => copy.id)

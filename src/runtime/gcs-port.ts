@@ -1,0 +1,135 @@
+// A node's way to the GCS: in its own process when it is alone, else over a connection.
+//
+//   P1. What a node says arrives in order while the connection lasts; what it said while there was none follows its registration.
+
+import { Gcs } from '../gcs/gcs.ts'
+import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { WireError } from '../wire/messages.ts'
+import { GcsLink } from './gcs-link.ts'
+import type { ClusterConfig } from './node-config.ts'
+import { randomHex } from './session.ts'
+import type { SystemConfig } from './system-config.ts'
+
+export interface GcsPort {
+  send(message: NodeToGcs): void
+  close(): void
+}
+
+export interface GcsPortEvents {
+  /** A connection is there: say who you are (`node.register`). */
+  onConnected(): void
+  onMessage(message: GcsToNode): void
+  /** For good. */
+  onGone(detail: string): void
+}
+
+const RECONNECT_GRACE_MS = 500
+/** Of no use to a GCS that comes back. */
+const FLEETING = new Set(['node.report', 'pong'])
+
+export function gcsConfig(clusterId: string, system: SystemConfig): ConstructorParameters<typeof Gcs>[0] {
+  return {
+    clusterId,
+    actorGracefulShutdownMs: system.actorGracefulShutdownTimeoutMs,
+    health: {
+      periodMs: system.healthCheckPeriodMs,
+      timeoutMs: system.healthCheckTimeoutMs,
+      failureThreshold: system.healthCheckFailureThreshold,
+    },
+    reconnectGraceMs: RECONNECT_GRACE_MS,
+    system,
+  }
+}
+
+/** The GCS of a node that is alone: a call away. */
+export class LocalGcs implements GcsPort {
+  readonly gcs: Gcs
+  readonly #nodeId: string
+  readonly #events: GcsPortEvents
+  readonly #timers = new Map<string, NodeJS.Timeout>()
+
+  constructor(nodeId: string, system: SystemConfig, events: GcsPortEvents) {
+    this.gcs = new Gcs(gcsConfig(randomHex(28), system))
+    this.#nodeId = nodeId
+    this.#events = events
+  }
+
+  start(): void {
+    this.#events.onConnected()
+  }
+
+  send(message: NodeToGcs): void {
+    const event = { t: 'fromNode', nodeId: this.#nodeId, message } as const
+    this.#perform(this.gcs.step(performance.now(), { kind: 'local', event }))
+  }
+
+  close(): void {
+    for (const timer of this.#timers.values()) clearTimeout(timer)
+  }
+
+  #perform(effects: ReturnType<Gcs['step']>): void {
+    for (const effect of effects) {
+      if (effect.kind === 'timer') this.#setTimer(effect.key, effect.at)
+      else if (effect.kind === 'local' && effect.event.t === 'toNode') this.#events.onMessage(effect.event.message)
+    }
+  }
+
+  #setTimer(key: string, at: number): void {
+    clearTimeout(this.#timers.get(key))
+    const timer = setTimeout(
+      () => {
+        this.#timers.delete(key)
+        this.#perform(this.gcs.step(performance.now(), { kind: 'timer', key }))
+      },
+      Math.max(0, at - performance.now()),
+    )
+    this.#timers.set(key, timer)
+  }
+}
+
+/** The GCS of a cluster. */
+export class RemoteGcs implements GcsPort {
+  readonly #link: GcsLink<GcsToNode, NodeToGcs>
+  #isRegistered = false
+  #waiting: NodeToGcs[] = []
+
+  constructor(nodeId: string, cluster: ClusterConfig, events: GcsPortEvents) {
+    const { gcs, token, gcsReconnectTimeoutS } = cluster
+    this.#link = new GcsLink(
+      { ...gcs, token, nodeId, reconnectMs: gcsReconnectTimeoutS * 1000 },
+      {
+        onConnected: () => events.onConnected(),
+        onMessage: (message) => {
+          if (message.t === 'node.registered') this.#registered()
+          events.onMessage(message)
+        },
+        onDisconnected: () => {
+          this.#isRegistered = false
+        },
+        onRefused: (error) => events.onGone(`the GCS refused it: ${describe(error)}`),
+        onGone: () => events.onGone(`no GCS answered at ${gcs.host}:${gcs.port} for ${gcsReconnectTimeoutS} s`),
+      },
+    )
+  }
+
+  send(message: NodeToGcs): void {
+    if (this.#isRegistered || message.t === 'node.register') this.#link.send(message)
+    else if (!FLEETING.has(message.t)) this.#waiting.push(message)
+  }
+
+  close(): void {
+    this.#link.close()
+  }
+
+  /** P1 */
+  #registered(): void {
+    this.#isRegistered = true
+    const waiting = this.#waiting
+    this.#waiting = []
+    for (const message of waiting) this.#link.send(message)
+  }
+}
+
+function describe({ code, params }: WireError): string {
+  return String(params.detail ?? params.message ?? code)
+}

@@ -1,0 +1,60 @@
+// A node's connections with other nodes: listens for them, and begins each with a hello.
+
+import type { NodeId } from '../ids/ids.ts'
+import type { NodeAddress, RayletToRaylet } from '../wire/cluster.ts'
+import type { ClusterConfig } from './node-config.ts'
+import { PeerLinks } from './peer-link.ts'
+import { TcpListener } from './tcp.ts'
+
+export interface PeersEvents {
+  /** The first message of every link. */
+  hello(): RayletToRaylet
+  onMessage(peer: NodeId, message: RayletToRaylet): void
+}
+
+export class Peers {
+  readonly address: NodeAddress
+  readonly #links: PeerLinks<RayletToRaylet>
+  readonly #listener: TcpListener
+
+  private constructor(address: NodeAddress, links: PeerLinks<RayletToRaylet>, listener: TcpListener) {
+    this.address = address
+    this.#links = links
+    this.#listener = listener
+  }
+
+  static async listen(nodeId: NodeId, cluster: ClusterConfig, events: PeersEvents): Promise<Peers> {
+    const { host, port, token } = cluster
+    let links: PeerLinks<RayletToRaylet> | null = null
+    const listener = await TcpListener.listen({
+      host,
+      port,
+      token,
+      purposes: { peer: (socket, greeting) => links?.accept(socket, greeting) },
+    })
+    const address = { host, port: listener.port }
+    links = new PeerLinks<RayletToRaylet>(
+      { nodeId, address, token },
+      {
+        onBegin: (peer) => links?.send(peer, events.hello()),
+        onMessage: (peer, message) => events.onMessage(peer, message),
+        onEnded: (peer, end) => console.error(`the link to node ${peer} has ended: ${end.detail}`),
+      },
+    )
+    return new Peers(address, links, listener)
+  }
+
+  send(to: NodeId, message: RayletToRaylet, address: NodeAddress | null): void {
+    this.#links.send(to, message, address)
+  }
+
+  /** It was declared dead. */
+  end(nodeId: NodeId): void {
+    this.#links.end(nodeId, 'the node was declared dead')
+  }
+
+  close(): void {
+    this.#links.close()
+    this.#listener.close()
+  }
+}
