@@ -12,6 +12,7 @@ import { isLoopback, isSameToken, makeAuthToken, readAuthToken } from '../src/ru
 import { GcsLink } from '../src/runtime/gcs-link.ts'
 import { GcsServer } from '../src/runtime/gcs-server.ts'
 import { type PeerAddress, PeerLinks } from '../src/runtime/peer-link.ts'
+import { type PeerEvents, TaskPeer } from '../src/runtime/task-peer.ts'
 import { TcpListener } from '../src/runtime/tcp.ts'
 import { encodeMessage } from '../src/wire/codec.ts'
 import { PROTOCOL_VERSION, type WireError } from '../src/wire/messages.ts'
@@ -320,4 +321,43 @@ test('[ARCH-21] a raylet gives a GCS up that does not come back in time, and one
   expect(outcomes).toEqual(['stranger AUTH_TOKEN_WRONG', 'link connected', 'link gone'])
   stranger.close()
   link.close()
+})
+
+test('[ARCH-21] tasks go by the Unix socket on one node and by TCP between nodes, where a greeting comes first', async () => {
+  const folder = tempDir()
+  const log: string[] = []
+  const hear = (name: string): PeerEvents => ({
+    onFrame: (_, buffer, start) => log.push(`${name} frame ${buffer[start]} of ${buffer.readUInt32LE(start + 1)}`),
+    onClose: () => log.push(`${name} closed`),
+  })
+  const socket = path.join(folder, 'worker')
+  const near = net.createServer((socket) => new TaskPeer(socket, -1, hear('near')))
+  const far = net.createServer((socket) => TaskPeer.accept(socket, TOKEN, hear('far')))
+  await new Promise<void>((resolve) => near.listen(socket, resolve))
+  await new Promise<void>((resolve) => far.listen({ host: '127.0.0.1', port: 0 }, resolve))
+  const { port } = far.address() as net.AddressInfo
+  const address = { tag: 7, workerId: 'w', pid: 1, socket, tcp: { host: '127.0.0.1', port }, nodeId: 'a' }
+  const owners = [
+    TaskPeer.connect(address, { tag: 1, nodeId: 'a', token: TOKEN }, hear('owner 1')),
+    TaskPeer.connect(address, { tag: 2, nodeId: 'b', token: TOKEN }, hear('owner 2')),
+    TaskPeer.connect(address, { tag: 3, nodeId: 'b', token: 'not the token' }, hear('owner 3')),
+    TaskPeer.connect(
+      { ...address, tcp: { host: '127.0.0.1', port: 1 } },
+      { tag: 4, nodeId: 'b', token: TOKEN },
+      hear('owner 4'),
+    ),
+  ]
+  closers.push(
+    () => near.close(),
+    () => far.close(),
+    ...owners.map((owner) => () => owner.close()),
+  )
+  await until(() => log.length >= 5, 'all are answered')
+  expect(log.sort()).toEqual([
+    'far closed',
+    'far frame 1 of 2',
+    'near frame 1 of 1',
+    'owner 3 closed',
+    'owner 4 closed',
+  ])
 })

@@ -7,19 +7,20 @@ import net from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { errorFromWire, makeError } from '../errors/index.ts'
 import { formatTaskId } from '../ids/ids.ts'
+import { requireToken } from '../runtime/auth-token.ts'
 import { decodeFunction, nameThisProcess } from '../runtime/closures/index.ts'
 import { CoreRuntime, type Identity } from '../runtime/core-runtime.ts'
 import { Executor } from '../runtime/executor.ts'
-import { WORKER_CONFIG_VARIABLE, type WorkerConfig } from '../runtime/node-config.ts'
+import { type NetworkConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from '../runtime/node-config.ts'
 import { NodeLink } from '../runtime/node-link.ts'
 import { endWithParent } from '../runtime/shm/native.ts'
 import { SegmentStore } from '../runtime/shm/segment-store.ts'
 import { announceSpeakers, configureLogging, type LogRecordContext, type Speaker } from '../runtime/speaker.ts'
 import { currentTask } from '../runtime/task-context.ts'
-import { TaskPeer } from '../runtime/task-peer.ts'
+import { type PeerEvents, TaskPeer } from '../runtime/task-peer.ts'
 import { setWarningLevel } from '../runtime/warnings.ts'
 import { watchWorkerFaults } from '../runtime/worker-faults.ts'
-import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
+import { type FromNode, PROTOCOL_VERSION, type TcpAddress } from '../wire/messages.ts'
 import { assignment } from './context.ts'
 import './util/index.ts' // Its actor classes are known by name.
 import { closureHost, makeValueHost } from './host.ts'
@@ -42,20 +43,37 @@ let identity: { -readonly [K in keyof Identity]: Identity[K] } | null = null
 
 const link = new NodeLink({ onMessage, onClose: end })
 watchWorkerFaults(link)
-const server = net.createServer((socket) => {
-  const peer = new TaskPeer(socket, -1, {
-    onFrame: (from, buffer, start) => executor?.onFrame(from, buffer, start),
-    onBatchEnd: () => executor?.onBatchEnd(),
-    beforeFlush: () => runtime?.flushNode(),
-    onClose: (closed) => {
-      peers.delete(closed)
-      executor?.onPeerClosed(closed)
-    },
-  })
-  peers.add(peer)
-})
+const peerEvents: PeerEvents = {
+  onFrame: (from, buffer, start) => executor?.onFrame(from, buffer, start),
+  onBatchEnd: () => executor?.onBatchEnd(),
+  beforeFlush: () => runtime?.flushNode(),
+  onClose: (closed) => {
+    peers.delete(closed)
+    executor?.onPeerClosed(closed)
+  },
+}
+const server = net.createServer((socket) => peers.add(new TaskPeer(socket, -1, peerEvents)))
+const { network } = config
 
 server.once('listening', () => {
+  if (network) listenFar(network)
+  else register()
+})
+listenAt(config.ownSocket)
+
+/** For owners on other nodes. */
+function listenFar({ listenHost, host, token }: NetworkConfig): void {
+  requireToken(listenHost, token)
+  const far = net.createServer((socket) => peers.add(TaskPeer.accept(socket, token, peerEvents)))
+  far.once('listening', () => register({ host, port: (far.address() as net.AddressInfo).port }))
+  far.once('error', (error) => {
+    console.error(`no port for tasks of other nodes at ${listenHost}: ${error.message}`)
+    process.exit(1)
+  })
+  far.listen({ host: listenHost, port: 0 })
+}
+
+function register(tcp?: TcpAddress): void {
   link.send({
     t: 'register',
     kind: 'worker',
@@ -63,14 +81,14 @@ server.once('listening', () => {
     workerId,
     pid: process.pid,
     socket: config.ownSocket,
+    ...(tcp ? { tcp } : {}),
     namespace: null,
     jobName: '',
     protocol: PROTOCOL_VERSION,
   })
   link.ref()
   link.connect(config.nodeSocket).catch(() => process.exit(1))
-})
-listenAt(config.ownSocket)
+}
 
 /** `listen` loads node:cluster, and with it child_process, before anything else: a tenth of a worker's start. */
 function listenAt(socket: string): void {

@@ -501,20 +501,24 @@ export class CoreRuntime {
   #peer(address: WorkerAddress): TaskPeer {
     let peer = this.#peers.get(address.tag)
     if (!peer) {
-      peer = TaskPeer.connect(address.socket, address.tag, this.core.tag, {
-        onFrame: (from, buffer, start) => {
-          if (!this.#replies.onFrame(now(), from.tag, buffer, start)) from.close()
+      peer = TaskPeer.connect(
+        address,
+        { ...this.identity, token: this.link.token },
+        {
+          onFrame: (from, buffer, start) => {
+            if (!this.#replies.onFrame(now(), from.tag, buffer, start)) from.close()
+          },
+          onBatchEnd: () => {
+            this.spinner.arrived()
+            this.perform()
+          },
+          onClose: (closed) => {
+            if (this.#peers.get(closed.tag) === closed) this.#peers.delete(closed.tag)
+            this.core.onDisconnected(now(), closed.tag)
+            this.perform()
+          },
         },
-        onBatchEnd: () => {
-          this.spinner.arrived()
-          this.perform()
-        },
-        onClose: (closed) => {
-          if (this.#peers.get(closed.tag) === closed) this.#peers.delete(closed.tag)
-          this.core.onDisconnected(now(), closed.tag)
-          this.perform()
-        },
-      })
+      )
       peer.unref() // Waits hold the link; a program with nothing to wait for may end.
       this.#peers.set(address.tag, peer)
       this.core.onConnected(address.tag)

@@ -52,6 +52,15 @@ export interface GcsProcessConfig {
   readonly storage: { readonly kind: 'lmdb'; readonly dir: string } | { readonly kind: 'redis' } | null
 }
 
+/** How the workers of a node are reached from others. */
+export interface NetworkConfig {
+  /** Where its processes listen. */
+  readonly listenHost: string
+  /** What others call it. */
+  readonly host: string
+  readonly token: string | null
+}
+
 export interface LoggingConfig {
   readonly level: string
   readonly encoding: 'TEXT' | 'JSON'
@@ -65,6 +74,7 @@ export interface WorkerConfig {
   readonly nodeSocket: string
   readonly nodePid: number
   readonly ownSocket: string
+  readonly network?: NetworkConfig
   readonly store: StoreFolders
   readonly runtimeEnv: RuntimeEnv
   readonly gpus: readonly string[]

@@ -24,6 +24,8 @@ export class NodeLink {
   #requestId = 0
   readonly #requests = new Map<number, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>()
   isClosed = false
+  /** Of the cluster, once registered. */
+  token: string | null = null
 
   /** Messages may be sent at once; they leave when the link is attached. */
   constructor(events: LinkEvents) {
@@ -49,6 +51,7 @@ export class NodeLink {
     if (!socket) throw new Error('the other link is not connected')
     other.#socket = null
     other.isClosed = true
+    this.token = other.token
     socket.removeAllListeners()
     this.#attach(socket)
   }
@@ -138,6 +141,7 @@ export class NodeLink {
       request?.resolve(message)
       return
     }
+    if (message.t === 'registered') this.token = message.token
     this.#events.onMessage(message)
   }
 

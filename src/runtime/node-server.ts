@@ -335,10 +335,11 @@ export class NodeServer {
     const { registration: message, tag } = client
     if (!message || client.isAdopted) return
     client.isAdopted = true
-    const { nodeId } = this.#config
+    const { nodeId, cluster } = this.#config
     if (client.kind === 'driver') this.#adoptDriver(client, jobId)
-    this.#send(tag, { t: 'registered', tag, nodeId, jobId, namespace, config: {} })
-    const address = { tag, workerId: message.workerId, pid: message.pid, socket: message.socket, nodeId }
+    this.#send(tag, { t: 'registered', tag, nodeId, jobId, namespace, token: cluster?.token ?? null, config: {} })
+    const { workerId, pid, socket, tcp } = message
+    const address = { tag, workerId, pid, socket, nodeId, ...(tcp ? { tcp } : {}) }
     const job = client.kind === 'driver' ? { job: { jobId, namespace } } : {}
     const event = { t: 'registered', kind: message.kind, startupToken: message.startupToken, address, ...job } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
@@ -469,7 +470,7 @@ export class NodeServer {
   }
 
   #spawn(order: RayletEffect & { t: 'spawnWorker' }): void {
-    const { session, execArgv, workerEntry, cwd, store, gpus, system, logging } = this.#config
+    const { session, execArgv, workerEntry, cwd, store, gpus, system, logging, cluster } = this.#config
     const workerId = randomHex(28)
     const config: WorkerConfig = {
       startupToken: order.startupToken,
@@ -482,6 +483,7 @@ export class NodeServer {
       gpus,
       system,
       logging,
+      ...(cluster ? { network: { listenHost: cluster.host, host: cluster.host, token: cluster.token } } : {}),
     }
     const args = [...execArgv, ...(order.heapMiB > 0 ? [`--max-old-space-size=${order.heapMiB}`] : []), workerEntry]
     const child = spawn(process.execPath, args, {

@@ -5,17 +5,27 @@
 //
 //   P1. Frames are written in the order of the calls; `flush` only chooses the moment.
 //   P2. After `onClose` nothing more comes from a peer.
+//   P3. Owners on the worker's node come by its Unix socket, others by TCP, with a greeting (tcp.ts) before anything else.
 
 import net from 'node:net'
-import type { WorkerTag } from '../ids/ids.ts'
+import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
-import { packData } from '../wire/codec.ts'
+import { decodeMessage, packData, WireFormatError } from '../wire/codec.ts'
 import { FrameReader, type OnFrame } from '../wire/frame-reader.ts'
-import { PROTOCOL_VERSION } from '../wire/messages.ts'
+import { PROTOCOL_VERSION, type TcpAddress, type WorkerAddress } from '../wire/messages.ts'
 import { type PushExtras, TASK_FRAME_BYTES_MAX, writeDefine, writeHello } from '../wire/task-frames.ts'
+import {
+  GREETING_BYTES_MAX,
+  GREETING_PATIENCE_MS,
+  type Greeting,
+  greetingFrame,
+  prepareSocket,
+  refusal,
+} from './tcp.ts'
 
 /** Written at once when this much waits: the receiver can begin. */
 const FLUSH_BYTES = 32 * 1024
+const CONNECT_TIMEOUT_MS = 5000
 
 /** What a worker knows of a function index. */
 export interface Definition {
@@ -48,12 +58,12 @@ export class TaskPeer {
   readonly #flushNow = (): void => this.flush()
   readonly #beforeFlush: (() => void) | null
 
-  constructor(socket: net.Socket, tag: WorkerTag, events: PeerEvents) {
+  constructor(socket: net.Socket, tag: WorkerTag, events: PeerEvents, greeted: OnFrame | null = null) {
     this.#socket = socket
     this.tag = tag
     this.#beforeFlush = events.beforeFlush ?? null
     const onFrame: OnFrame = (buffer, start, end) => events.onFrame(this, buffer, start, end)
-    const reader = new FrameReader(onFrame, TASK_FRAME_BYTES_MAX)
+    const reader = greeted ? greetedReader(greeted, onFrame) : new FrameReader(onFrame, TASK_FRAME_BYTES_MAX)
     socket.on('data', (chunk: Buffer) => {
       try {
         reader.push(chunk)
@@ -71,12 +81,30 @@ export class TaskPeer {
     })
   }
 
-  static connect(path: string, workerTag: WorkerTag, ownTag: WorkerTag, events: PeerEvents): TaskPeer {
-    const socket = net.connect(path)
-    const peer = new TaskPeer(socket, workerTag, events)
-    writeHello(peer.out, ownTag, PROTOCOL_VERSION)
+  static connect(
+    address: WorkerAddress,
+    own: { readonly tag: WorkerTag; readonly nodeId: NodeId; readonly token: string | null },
+    events: PeerEvents,
+  ): TaskPeer {
+    const { tcp, socket: path, nodeId } = address
+    const socket = tcp && nodeId !== own.nodeId ? connectFar(tcp, own.nodeId, own.token) : net.connect(path) // P3
+    const peer = new TaskPeer(socket, address.tag, events)
+    writeHello(peer.out, own.tag, PROTOCOL_VERSION)
     peer.schedule()
     return peer
+  }
+
+  /** Takes tasks of another node's owner, if its greeting is right. */
+  static accept(socket: net.Socket, token: string | null, events: PeerEvents): TaskPeer {
+    prepareSocket(socket)
+    const timer = setTimeout(() => socket.destroy(), GREETING_PATIENCE_MS)
+    socket.once('close', () => clearTimeout(timer))
+    return new TaskPeer(socket, -1, events, (buffer, start, end) => {
+      clearTimeout(timer)
+      const greeting = decodeMessage<Greeting>(buffer.subarray(start, end))
+      const error = greeting.purpose === 'tasks' ? refusal(token, greeting) : { code: 'SYSTEM' }
+      if (error) throw new WireFormatError(`an owner of another node was refused: ${error.code}`)
+    })
   }
 
   /** The index of a function hash or method name with the extras of its calls; tells the worker when it is new. */
@@ -123,4 +151,26 @@ export class TaskPeer {
     this.isClosed = true
     this.#socket.destroy()
   }
+}
+
+function connectFar(tcp: TcpAddress, nodeId: NodeId, token: string | null): net.Socket {
+  const socket = net.connect(tcp)
+  prepareSocket(socket)
+  const timer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS)
+  socket.once('connect', () => clearTimeout(timer))
+  socket.once('close', () => clearTimeout(timer))
+  socket.write(greetingFrame({ nodeId, token, purpose: 'tasks', detail: null }))
+  return socket
+}
+
+/** The first frame goes to `greeted`, which throws when it is not right; nobody else reads anything then. */
+function greetedReader(greeted: OnFrame, onFrame: OnFrame): FrameReader {
+  let isFirst = true
+  const reader: FrameReader = new FrameReader((buffer, start, end) => {
+    if (!isFirst) return onFrame(buffer, start, end)
+    greeted(buffer, start, end)
+    isFirst = false
+    reader.bytesMax = TASK_FRAME_BYTES_MAX
+  }, GREETING_BYTES_MAX)
+  return reader
 }

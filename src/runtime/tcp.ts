@@ -34,8 +34,8 @@ export type Answer =
   | { readonly t: 'welcome'; readonly detail: unknown }
   | { readonly t: 'refused'; readonly error: WireError }
 
-const GREETING_BYTES_MAX = 64 * 1024
-const GREETING_PATIENCE_MS = 5000
+export const GREETING_BYTES_MAX = 64 * 1024
+export const GREETING_PATIENCE_MS = 5000
 const END_PATIENCE_MS = 1000
 /** The kernel asks idle connections whether they live: a machine that lost its power says nothing. */
 const KEEP_ALIVE_MS = 5000
@@ -62,8 +62,7 @@ export class FramedSocket {
     this.#reader = new FrameReader((buffer, start, end) => {
       if (!this.isClosed) this.events.onFrame(buffer, start, end) // Y3
     }, frameBytesMax)
-    socket.setNoDelay(true)
-    socket.setKeepAlive(true, KEEP_ALIVE_MS)
+    prepareSocket(socket)
     socket.on('data', (chunk: Buffer) => {
       if (this.isClosed) return
       try {
@@ -94,9 +93,7 @@ export class FramedSocket {
 
   send(message: { readonly t: string }): void {
     const body = encodeMessage(message)
-    const head = Buffer.allocUnsafe(4)
-    head.writeUInt32LE(body.length)
-    this.write(head, body)
+    this.write(headOf(body), body)
   }
 
   /** A frame with its length prefix, in one part or two. They must not change any more. */
@@ -186,10 +183,39 @@ export function dialTcp(options: DialOptions, events: DialEvents): FramedSocket 
   socket.once('connect', () => {
     if (framed.isClosed) return
     events.onConnect?.()
-    const detail = options.detail()
-    framed.send({ t: 'greeting', purpose, protocol: PROTOCOL_VERSION, token: token ?? '', nodeId, detail } as Greeting)
+    framed.write(greetingFrame({ purpose, token, nodeId, detail: options.detail() }))
   })
   return framed
+}
+
+export function greetingFrame(options: {
+  readonly purpose: Purpose
+  readonly token: string | null
+  readonly nodeId: NodeId
+  readonly detail: unknown
+}): Buffer {
+  const { purpose, token, nodeId, detail } = options
+  const greeting: Greeting = {
+    t: 'greeting',
+    purpose,
+    protocol: PROTOCOL_VERSION,
+    token: token ?? '',
+    nodeId,
+    detail,
+  }
+  const body = encodeMessage(greeting)
+  return Buffer.concat([headOf(body), body])
+}
+
+export function prepareSocket(socket: net.Socket): void {
+  socket.setNoDelay(true)
+  socket.setKeepAlive(true, KEEP_ALIVE_MS)
+}
+
+function headOf(body: Uint8Array): Buffer {
+  const head = Buffer.allocUnsafe(4)
+  head.writeUInt32LE(body.length)
+  return head
 }
 
 export type OnGreeted = (socket: FramedSocket, greeting: Greeting) => void

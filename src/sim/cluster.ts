@@ -320,7 +320,15 @@ export class Cluster {
     client.tag = this.raylet.takeTag() ?? NO_TAG
     this.#clients.set(client.tag, client)
     const jobId = message.kind === 'driver' ? formatJobId(++this.#jobs) : '01000000'
-    const hello = { t: 'registered', tag: client.tag, nodeId: NODE_ID, jobId, namespace: 'sim', config: {} } as const
+    const hello = {
+      t: 'registered',
+      tag: client.tag,
+      nodeId: NODE_ID,
+      jobId,
+      namespace: 'sim',
+      token: null,
+      config: {},
+    } as const
     this.#write(client, hello)
     const { workerId, pid, socket } = message
     const address = { tag: client.tag, workerId, pid, socket, nodeId: NODE_ID }

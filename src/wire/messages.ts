@@ -34,7 +34,14 @@ export interface WorkerAddress {
   readonly pid: number
   /** Path of the Unix socket on which the process takes tasks. */
   readonly socket: string
+  /** Where it takes tasks of owners on other nodes; absent: nowhere. */
+  readonly tcp?: TcpAddress
   readonly nodeId: NodeId
+}
+
+export interface TcpAddress {
+  readonly host: string
+  readonly port: number
 }
 
 /** How a process ended. `detail` is a sentence for the user. */
@@ -219,6 +226,8 @@ export type ToNode =
       readonly workerId: WorkerId
       readonly pid: number
       readonly socket: string
+      /** Of a worker that takes tasks of other nodes. */
+      readonly tcp?: TcpAddress
       readonly namespace: string | null
       readonly jobName: string
       /** Refuse what does not speak the same protocol. */
@@ -317,6 +326,8 @@ export type FromNode =
       readonly nodeId: NodeId
       readonly jobId: JobId
       readonly namespace: string
+      /** The secret of the cluster, for connections to other nodes. */
+      readonly token: string | null
       /** What `init` was told that workers need too (systemConfig and the like). */
       readonly config: Readonly<Record<string, unknown>>
     }
