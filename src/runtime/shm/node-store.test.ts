@@ -66,3 +66,11 @@ test('[ARCH-21] what a dead maker would have announced is not waited for', () =>
   store.created(id, OWNER, 100, null)
   expect(store.stats().objects).toBe(1)
 })
+
+test('[ARCH-17] bytes that a killed process had booked for a file that it never made are given back (B6)', async () => {
+  const control = new ShmControl(dir)
+  const before = control.used()
+  expect(control.reserve(5000, 1_000_000)).toBe(true)
+  store.onWorkerDied(77)
+  await expect.poll(() => control.used(), { timeout: 10_000 }).toBe(before)
+})

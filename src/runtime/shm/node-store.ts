@@ -8,6 +8,7 @@
 //   B3. A freed segment goes back to its maker, which may write it anew; a dead maker's files are unlinked here.
 //   B4. What is being read stays in shared memory: its pages would not become free anyway.
 //   B5. A disk that takes nothing is asked again after a while, not at once.
+//   B6. What killed processes left wrong in the count of used bytes is put right within seconds (`ShmControl.drift`).
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -56,6 +57,9 @@ const COLLECT_MS_MIN = 100
 const COLLECT_MS_MAX = 10_000
 const DISK_RETRY_MS = 1000
 const PINNED_RETRY_MS = 200
+const DRIFT_EVERY_MS = 300
+const DRIFT_TIMES = 3
+const DRIFT_TRIES_MAX = 200
 
 /** A maker's word is under way for a moment only; more than these are not remembered. */
 const FREED_EARLY_MAX = 10_000
@@ -71,6 +75,7 @@ export class NodeStore {
   /** Those in shared memory, oldest first. */
   readonly #resident = new Set<Copy>()
   readonly #timers = new Set<NodeJS.Timeout>()
+  #isWatchingDrift = false
   #movingBytes = 0
   #jobs = 0
   #isPlanned = false
@@ -165,9 +170,31 @@ export class NodeStore {
       (name.startsWith(`${tag}-`) || name.startsWith(`pool-${tag}-`)) && !needed.has(name)
     const { shmDir, spillDirs } = this.#config
     for (const name of listDir(shmDir)) if (isLeft(name)) this.#control.unlink(path.join(shmDir, name))
+    this.#watchDrift()
     for (const dir of spillDirs) {
       for (const name of listDir(dir)) if (isLeft(name)) fs.rmSync(path.join(dir, name), { force: true })
     }
+  }
+
+  /** B6: a difference that stays the same belongs to nobody who is making or unlinking a file now. */
+  #watchDrift(): void {
+    if (this.#isWatchingDrift) return
+    this.#isWatchingDrift = true
+    let last: number | null = null
+    let times = 0
+    let tries = 0
+    const timer = setInterval(() => {
+      const drift = this.#control.drift()
+      times = drift !== null && drift === last ? times + 1 : 0
+      if (drift !== null) last = drift
+      if (times < DRIFT_TIMES && ++tries < DRIFT_TRIES_MAX) return
+      if (times >= DRIFT_TIMES && drift) this.#control.release(drift)
+      clearInterval(timer)
+      this.#timers.delete(timer)
+      this.#isWatchingDrift = false
+    }, DRIFT_EVERY_MS)
+    timer.unref()
+    this.#timers.add(timer)
   }
 
   stats(): Readonly<Record<string, number>> {
