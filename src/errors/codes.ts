@@ -117,6 +117,31 @@ export const ERROR_TABLE = {
     '{name} can never be scheduled: it asks for {asked}, but the largest bundle it may use has {largest}',
     'Ask for less, or make the placement group with larger bundles.',
   ),
+  PLACEMENT_GROUP_REMOVED: entry(
+    'TaskPlacementGroupRemoved',
+    'the placement group {groupId} is gone: {reason}',
+    "Make it again; lifetime: 'detached' lets a group outlive the program that made it.",
+  ),
+  PLACEMENT_GROUP_NAME_TAKEN: entry(
+    'InvalidArgumentError',
+    "the placement group name '{name}' is taken in namespace '{namespace}'",
+    'Choose another name, or remove the other group first.',
+  ),
+  PLACEMENT_GROUP_NOT_FOUND: entry(
+    'InvalidArgumentError',
+    "no placement group is named '{name}' in namespace '{namespace}'",
+    'It was never made, or it was removed: see ray.util.placementGroupTable().',
+  ),
+  TASK_PLACEMENT_GROUP_REMOVED: entry(
+    'TaskPlacementGroupRemoved',
+    '{name} failed: {reason}',
+    'Make the placement group again, and submit the task there.',
+  ),
+  ACTOR_PLACEMENT_GROUP_REMOVED: entry(
+    'ActorPlacementGroupRemoved',
+    'the actor {name} is dead: {reason}',
+    'Make the placement group again, and the actor in it.',
+  ),
   ACTOR_INFEASIBLE: entry(
     'ActorUnschedulableError',
     'the actor {name} can never be scheduled: {detail}',

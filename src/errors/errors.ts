@@ -76,6 +76,10 @@ export class ActorUnavailableError extends RayActorError {}
 export class ActorUnschedulableError extends RayActorError {}
 /** No node could ever run the task. */
 export class TaskUnschedulableError extends RayError {}
+/** The placement group that the task was to run in, or ran in, is gone. */
+export class TaskPlacementGroupRemoved extends RayError {}
+/** The placement group that the actor was to run in, or ran in, is gone. */
+export class ActorPlacementGroupRemoved extends RayError {}
 /** Another living actor has this name in this namespace. */
 export class ActorAlreadyExistsError extends RayError {}
 /** No living actor has this name in this namespace. */
@@ -113,6 +117,7 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   ActorAlreadyExistsError,
   ActorDiedError,
   ActorHandleNotFoundError,
+  ActorPlacementGroupRemoved,
   ActorUnavailableError,
   ActorUnschedulableError,
   AuthenticationError,
@@ -134,6 +139,7 @@ export const ERROR_CLASSES: Readonly<Record<string, ErrorClass>> = {
   RayTaskError,
   RuntimeEnvSetupError,
   TaskCancelledError,
+  TaskPlacementGroupRemoved,
   TaskUnschedulableError,
   UnserializableException,
   WorkerCrashedError,

@@ -11,6 +11,7 @@
 //   A3'. Of the dead the last `DEAD_MAX` are remembered, without their arguments; of `FORGOTTEN_MAX` more, that they died: nobody waits for them.
 //   A4. A non-detached actor does not outlive its owner or its job.
 
+import { errorFromWire } from '../errors/index.ts'
 import type { ActorId, NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
@@ -27,6 +28,8 @@ import type {
 } from '../wire/messages.ts'
 
 const NOTHING = new Uint8Array(0)
+/** How the errors begin that no node can cure. */
+const UNSCHEDULABLE = ' can never be scheduled: '
 /** Ray's default is 100,000 (`maximum_gcs_destroyed_actor_cached_count`). */
 const DEAD_MAX = 10_000
 const FORGOTTEN_MAX = 200_000
@@ -200,6 +203,11 @@ export class ActorManager {
     for (const actor of [...this.#unplaced]) this.#place(actor)
   }
 
+  isAlive(actorId: ActorId): boolean {
+    const actor = this.#resolve(actorId)
+    return actor !== undefined && actor.state !== 'DEAD'
+  }
+
   started(from: WorkerTag, actorId: ActorId, incarnation: number, error: Uint8Array | null): void {
     const actor = this.#actors.get(actorId)
     if (!actor || actor.worker?.tag !== from || actor.incarnation !== incarnation || actor.state === 'DEAD') return
@@ -291,12 +299,13 @@ export class ActorManager {
   }
 
   #unplaceable(actor: Actor, error: WireError): void {
-    const { asked, largest, detail } = error.params
-    const isInfeasible = error.code === 'INFEASIBLE'
-    const reason = isInfeasible
-      ? `it asks for ${asked}, but the largest node has ${largest}`
-      : `${error.code}: ${detail ?? ''}`
-    this.#die(actor, { reason, exit: null, creationError: null, isInfeasible })
+    const { message, hint } = errorFromWire(error)
+    const [what = message] = message.split(`\n  ${hint}`)
+    const isInfeasible = what.includes(UNSCHEDULABLE)
+    const isGroupRemoved = error.code === 'TASK_PLACEMENT_GROUP_REMOVED'
+    const sentence = isInfeasible ? what.slice(what.indexOf(UNSCHEDULABLE) + UNSCHEDULABLE.length) : what
+    const reason = isGroupRemoved ? String(error.params.reason) : sentence
+    this.#die(actor, { reason, exit: null, creationError: null, isInfeasible, isGroupRemoved })
   }
 
   /** It is known now: whoever asked before is told. */
@@ -347,6 +356,7 @@ export class ActorManager {
     }
     const death = { reason: actor.ending?.reason ?? exit.detail, exit, creationError: null }
     const mayRestart = actor.spec.maxRestarts < 0 || actor.restarts < actor.spec.maxRestarts
+    if (exit.reason === 'groupRemoved') return this.#die(actor, { ...death, isGroupRemoved: true })
     if (actor.ending || !mayRestart) {
       this.#die(actor, death)
       return

@@ -9,13 +9,13 @@
 
 import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
-import { subtract } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { ExitInfo, FromNode, LeaseSpec, ToNode } from '../wire/messages.ts'
 import { ActorManager, type Placement } from './actor-manager.ts'
 import { Kv } from './kv.ts'
 import { type HealthConfig, NodeManager } from './node-manager.ts'
 import { place } from './place.ts'
+import { PlacementGroupManager } from './placement-group-manager.ts'
 
 export type GcsInput =
   | { readonly t: 'fromNode'; readonly nodeId: NodeId; readonly message: NodeToGcs }
@@ -42,6 +42,7 @@ const VIEWS_EVERY_MS: Ms = 100
 export class Gcs {
   readonly actors: ActorManager
   readonly nodes = new NodeManager()
+  readonly groups: PlacementGroupManager
   readonly #config: GcsConfig
   readonly #kv = new Kv()
   readonly #jobOf = new Map<WorkerTag, JobId>()
@@ -56,6 +57,11 @@ export class Gcs {
       place: (spec) => this.#place(spec),
       nodeOf: (tag) => this.nodes.nodeOf(tag),
     })
+    this.groups = new PlacementGroupManager({
+      table: () => this.nodes.table,
+      take: (nodeId, resources) => this.nodes.take(nodeId, resources),
+      isActorAlive: (actorId) => this.actors.isAlive(actorId),
+    })
   }
 
   step(now: Ms, input: Input<never, GcsInput>): Fx {
@@ -63,6 +69,7 @@ export class Gcs {
     if (input.kind === 'start') this.#timer('health', now + this.#config.health.periodMs)
     else if (input.kind === 'timer') this.#onTimer(now, input.key)
     else if (input.kind === 'local') this.#onLocal(now, input.event)
+    this.#performGroups(now)
     this.#performActors(now)
     this.#planViews(now)
     return this.#fx
@@ -70,9 +77,10 @@ export class Gcs {
 
   #onTimer(now: Ms, key: string): void {
     const [what, id = ''] = key.split(' ')
-    if (what === 'killActor') this.actors.killNow(id)
+    if (what === 'pg') this.groups.onTimer(key.slice('pg '.length))
+    else if (what === 'killActor') this.actors.killNow(id)
     else if (what === 'nodeGone') {
-      if (!this.nodes.isConnected(id)) this.#nodeDied(id, 'its connection to the GCS was closed')
+      if (!this.nodes.isConnected(id)) this.#nodeDied(now, id, 'its connection to the GCS was closed')
     } else if (what === 'views') this.#tellViews()
     else if (what === 'health') this.#checkHealth(now)
   }
@@ -88,12 +96,12 @@ export class Gcs {
     this.nodes.answered(nodeId)
     switch (message.t) {
       case 'node.register':
-        return this.#register(message)
+        return this.#register(now, message)
       case 'node.report':
-        this.nodes.report(nodeId, message.available, message.waiting)
+        if (this.nodes.report(nodeId, message.available, message.waiting)) this.groups.released()
         return this.actors.placeWaiting()
       case 'node.leaving':
-        return this.#nodeDied(nodeId, message.detail)
+        return this.#nodeDied(now, nodeId, message.detail)
       case 'tags.request':
         return this.#toNode(nodeId, { t: 'tags.granted', tags: this.nodes.grantTags(nodeId) })
       case 'worker.joined':
@@ -107,10 +115,15 @@ export class Gcs {
       }
       case 'worker.gone':
         this.nodes.left(nodeId, message.exit.tag)
-        this.#jobOf.delete(message.exit.tag)
-        return this.actors.onNode(nodeId, message)
+        return this.#workerGone(message.exit)
       case 'forward':
-        return this.#onForward(message.from, message.message)
+        return this.#onForward(now, message.from, message.message)
+      case 'bundle.prepared':
+        return this.groups.prepared(now, message.bundle, message.attempt, message.isReserved)
+      case 'bundle.committed':
+        return this.groups.committed(now, message.bundle, message.attempt)
+      case 'group.follow':
+        return this.groups.follow(nodeId, message.groupId)
       case 'pong':
         return
       default:
@@ -118,7 +131,7 @@ export class Gcs {
     }
   }
 
-  #register(message: NodeToGcs & { t: 'node.register' }): void {
+  #register(now: Ms, message: NodeToGcs & { t: 'node.register' }): void {
     const { nodeId } = message
     const answer = this.nodes.register(message)
     if ('code' in answer) {
@@ -129,17 +142,25 @@ export class Gcs {
     const { clusterId, system } = this.#config
     for (const { tag } of message.state.processes) this.actors.joined(tag)
     this.#toNode(nodeId, { t: 'node.registered', clusterId, tags: answer, nodes: this.nodes.all(), system })
+    this.groups.nodeJoined(now, nodeId, message.state.bundles)
     this.actors.placeWaiting()
   }
 
-  #nodeDied(nodeId: NodeId, reason: string): void {
+  #workerGone(exit: ExitInfo): void {
+    this.actors.workerGone(exit)
+    this.groups.workerGone(exit.tag)
+    const jobId = this.#jobOf.get(exit.tag)
+    this.#jobOf.delete(exit.tag)
+    if (jobId !== undefined) this.groups.jobEnded(jobId)
+    else this.groups.actorsChanged()
+  }
+
+  #nodeDied(now: Ms, nodeId: NodeId, reason: string): void {
     const processes = this.nodes.die(nodeId, reason)
     if (!processes) return
-    for (const tag of processes) {
-      this.#jobOf.delete(tag)
-      this.actors.workerGone(endOf(tag, nodeId, reason))
-    }
+    for (const tag of processes) this.#workerGone(endOf(tag, nodeId, reason))
     this.actors.nodeDied(nodeId)
+    this.groups.nodeDied(now, nodeId)
     this.#tellViews()
     this.#toNode(nodeId, { t: 'node.end', detail: reason })
     this.#fx.push({ kind: 'local', event: { t: 'disconnect', nodeId } })
@@ -152,21 +173,16 @@ export class Gcs {
     for (const nodeId of ping) this.#toNode(nodeId, { t: 'ping', count })
     for (const nodeId of overdue) {
       const seconds = ((health.periodMs * health.failureThreshold + health.timeoutMs) / 1000).toFixed(1)
-      this.#nodeDied(nodeId, `it has not answered for ${seconds} s`)
+      this.#nodeDied(now, nodeId, `it has not answered for ${seconds} s`)
     }
     this.#timer('health', now + health.periodMs)
   }
 
   #place(spec: LeaseSpec): Placement {
+    if (spec.strategy.kind === 'bundle') return this.groups.place(spec, spec.strategy)
     const placement = place(this.nodes.alive(), spec)
-    if (placement.kind !== 'node' || placement.mayWait) return placement
     // Until its next report: else all that is placed in one go would meet on one node.
-    const view = this.nodes.get(placement.nodeId)
-    if (view) {
-      const available = { ...view.available }
-      subtract(available, spec.resources)
-      this.nodes.report(placement.nodeId, available, view.waiting)
-    }
+    if (placement.kind === 'node' && !placement.mayWait) this.nodes.take(placement.nodeId, spec.resources)
     return placement
   }
 
@@ -183,6 +199,15 @@ export class Gcs {
     if (nodes.length === 0) return
     for (const { nodeId } of this.nodes.all()) {
       if (this.nodes.isConnected(nodeId)) this.#toNode(nodeId, { t: 'nodes.changed', nodes })
+    }
+  }
+
+  #performGroups(now: Ms): void {
+    for (const effect of this.groups.drain()) {
+      if (effect.t === 'send') this.#deliver(effect.to, effect.message)
+      else if (effect.t === 'toNode') this.#toNode(effect.nodeId, effect.message)
+      else if (effect.t === 'timer') this.#timer(`pg ${effect.key}`, now + effect.afterMs)
+      else this.actors.placeWaiting()
     }
   }
 
@@ -207,7 +232,7 @@ export class Gcs {
     this.#fx.push({ kind: 'timer', key, at })
   }
 
-  #onForward(from: WorkerTag, message: ToNode): void {
+  #onForward(now: Ms, from: WorkerTag, message: ToNode): void {
     switch (message.t) {
       case 'kv.put':
         for (const answer of this.#kv.put(message.key, message.value, message.overwrite)) {
@@ -251,6 +276,12 @@ export class Gcs {
         return this.actors.started(from, message.actorId, message.incarnation, message.error)
       case 'actor.exited':
         return this.actors.exited(from, message.actorId, message.detail)
+      case 'pg.create':
+      case 'pg.remove':
+      case 'pg.wait':
+      case 'pg.find':
+      case 'pg.table':
+        return this.groups.onRequest(now, from, message)
       default:
         return
     }

@@ -12,6 +12,8 @@
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
+import { NodeTable } from '../scheduling/node-table.ts'
+import { subtract } from '../scheduling/resources.ts'
 import type { NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
 import { PROTOCOL_VERSION, type Resources, type WireError } from '../wire/messages.ts'
 import { blockAt, TagMap } from '../wire/tag-map.ts'
@@ -38,6 +40,8 @@ type Register = NodeToGcs & { t: 'node.register' }
 const DEAD_MAX = 1000
 
 export class NodeManager {
+  /** The same nodes, as the schedulers look at them. */
+  readonly table = new NodeTable<NodeView>()
   readonly #members = new Map<NodeId, Member>()
   readonly #dead: NodeId[] = []
   readonly #tags = new TagMap()
@@ -65,6 +69,7 @@ export class NodeManager {
       version: (known?.view.version ?? 0) + 1,
     }
     this.#members.set(nodeId, { view, processes, isConnected: true, unanswered: 0 })
+    this.table.set(view)
     this.#changed.add(nodeId)
     const [first] = view.tagBlocks
     return first ?? this.grantTags(nodeId)
@@ -79,9 +84,23 @@ export class NodeManager {
     return block
   }
 
-  report(nodeId: NodeId, available: Resources, waiting: number): void {
+  /** True: it has more of something than before. */
+  report(nodeId: NodeId, available: Resources, waiting: number): boolean {
     const member = this.#living(nodeId)
-    if (member) this.#change(member, { available, waiting })
+    if (!member) return false
+    const before = member.view.available
+    this.#change(member, { available, waiting })
+    for (const name in available) if ((available[name] as number) > (before[name] ?? 0)) return true
+    return false
+  }
+
+  /** Something was given to it: until its next report it has that much less. */
+  take(nodeId: NodeId, resources: Resources): void {
+    const member = this.#living(nodeId)
+    if (!member) return
+    const available = { ...member.view.available }
+    subtract(available, resources)
+    this.#change(member, { available })
   }
 
   drain(nodeId: NodeId): boolean {
@@ -117,7 +136,10 @@ export class NodeManager {
     member.processes.clear()
     this.#dead.push(nodeId)
     const forgotten = this.#dead.length > DEAD_MAX ? this.#dead.shift() : undefined
-    if (forgotten !== undefined) this.#members.delete(forgotten)
+    if (forgotten !== undefined) {
+      this.#members.delete(forgotten)
+      this.table.delete(forgotten)
+    }
     return processes
   }
 
@@ -185,6 +207,7 @@ export class NodeManager {
 
   #change(member: Member, change: Partial<NodeView>): void {
     member.view = { ...member.view, ...change, version: member.view.version + 1 }
+    this.table.set(member.view)
     this.#changed.add(member.view.nodeId)
   }
 }

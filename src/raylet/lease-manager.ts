@@ -1,17 +1,20 @@
 // Leases of one node: who may use which worker with which resources.
 //
 // Invariants:
-//   L1. free + granted = total, for every resource, except CPU given back early by blocked workers (then free may be below zero
+//   L1. free + granted + reserved by bundles = total, for every resource, except CPU given back early by blocked workers (then free may be below zero
 //       for a while, after they go on: Ray oversubscribes likewise, so that a nested task can never deadlock).
 //   L2. Requests are idempotent by lease id.
 //   L3. A request that no node can ever fit is refused at once, unless it asked to wait.
+//   L3'. A lease in a bundle of a placement group takes from the bundle, under the bundle's names (see bundles.ts).
 //   L4. Requests of one scheduling class are served in order, higher priority first; a class that does not fit does not hold up others.
 
-import type { WorkerTag } from '../ids/ids.ts'
+import type { PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import { invariant } from '../kernel/invariant.ts'
+import { bundleDemand } from '../scheduling/bundle-names.ts'
 import { add, fits, pickGpus, subtract, UNITS } from '../scheduling/resources.ts'
 import type { Demand } from '../wire/cluster.ts'
 import type { LeaseId, LeaseSpec, Resources } from '../wire/messages.ts'
+import { Bundles, type HeldBundle } from './bundles.ts'
 import { envKeyOf } from './worker-pool.ts'
 
 export interface Request {
@@ -30,16 +33,31 @@ export interface Granted {
   /** Counts grants: the larger, the newer. */
   readonly order: number
   readonly gpuIds: readonly number[]
+  /** In which it runs. */
+  readonly bundle: HeldBundle | null
   /** How much is taken now: changes while blocked, and for actors once placed. */
   held: Record<string, number>
   blocked: number
-  /** CPU given back while blocked. */
-  lent: number
+  /** CPU given back while blocked: its own, or its bundle's. */
+  lent: Record<string, number>
 }
 
+/** What a lease would take, and the GPUs that it would take them from. */
+interface Demanded {
+  readonly resources: Resources
+  readonly gpuFree: number[]
+  readonly bundle: HeldBundle | null
+}
+
+const NOTHING: Record<string, number> = {}
+
 export class LeaseManager {
-  readonly total: Resources
+  /** Of the node itself. */
+  readonly own: Resources
+  /** With the bundles that are here. */
+  readonly total: Record<string, number>
   readonly free: Record<string, number>
+  readonly bundles: Bundles
   readonly leases = new Map<LeaseId, Granted>()
   readonly #byWorker = new Map<WorkerTag, Granted>()
   readonly #queue = new Map<LeaseId, Request>()
@@ -50,9 +68,11 @@ export class LeaseManager {
   #grants = 0
 
   constructor(total: Resources) {
-    this.total = total
+    this.own = total
+    this.total = { ...total }
     this.free = { ...total }
     this.#gpuFree = new Array(Math.floor((total.GPU ?? 0) / UNITS)).fill(UNITS)
+    this.bundles = new Bundles({ total: this.total, free: this.free, gpuFree: this.#gpuFree })
   }
 
   get waiting(): number {
@@ -62,7 +82,8 @@ export class LeaseManager {
   /** 'infeasible': refuse it (L3). */
   request(leaseId: LeaseId, owner: WorkerTag, spec: LeaseSpec): 'queued' | 'known' | 'infeasible' {
     if (this.#queue.has(leaseId) || this.leases.has(leaseId)) return 'known'
-    if (!fits(spec.resources, this.total) && spec.onInfeasible === 'fail') return 'infeasible'
+    const isElastic = spec.onInfeasible === 'wait' || spec.strategy.kind === 'bundle'
+    if (!isElastic && !fits(spec.resources, this.total)) return 'infeasible'
     this.changes++
     const envKey = envKeyOf(spec.runtimeEnv, spec.heapMiB)
     this.#queue.set(leaseId, { leaseId, owner, spec, envKey, order: ++this.#order })
@@ -73,9 +94,27 @@ export class LeaseManager {
     return this.#queue.has(leaseId) || this.leases.has(leaseId)
   }
 
-  /** Waiting ones that do not fit into what is free. */
+  /** What it would take here, if that is in `free`. */
+  demandOf(spec: LeaseSpec, free: Resources = this.free): Demanded | undefined {
+    const { strategy, resources } = spec
+    if (strategy.kind !== 'bundle')
+      return fits(resources, free) ? { resources, gpuFree: this.#gpuFree, bundle: null } : undefined
+    const bundle = this.bundles.find(spec, free)
+    if (!bundle) return undefined
+    const named = bundleDemand(resources, bundle.id.groupId, bundle.id.index)
+    return { resources: named, gpuFree: bundle.gpuFree, bundle }
+  }
+
+  /** Waiting ones that do not fit into what is free, and could go elsewhere. */
   stuck(): Request[] {
-    return [...this.#queue.values()].filter(({ spec }) => !fits(spec.resources, this.free))
+    const waiting = [...this.#queue.values()]
+    return waiting.filter(({ spec }) => spec.strategy.kind !== 'bundle' && !fits(spec.resources, this.free))
+  }
+
+  /** Waiting ones that are to run in the group's bundles. */
+  waitingFor(groupId: PlacementGroupId): Request[] {
+    const waiting = [...this.#queue.values()]
+    return waiting.filter(({ spec: { strategy } }) => strategy.kind === 'bundle' && strategy.groupId === groupId)
   }
 
   /** What waits, by what it asks for. */
@@ -107,19 +146,25 @@ export class LeaseManager {
   /** Requests that fit into what is free, best first; taking one changes what fits next, so ask again after each grant. */
   *candidates(): Iterable<Request> {
     const ordered = [...this.#queue.values()].sort((a, b) => b.spec.priority - a.spec.priority || a.order - b.order)
-    for (const request of ordered)
-      if (this.#queue.has(request.leaseId) && fits(request.spec.resources, this.free)) yield request
+    for (const request of ordered) if (this.#queue.has(request.leaseId) && this.demandOf(request.spec)) yield request
   }
 
   grant(request: Request, worker: WorkerTag): Granted | undefined {
-    const gpuIds = pickGpus(this.#gpuFree, request.spec.resources.GPU ?? 0)
+    const demanded = this.demandOf(request.spec)
+    const gpuUnits = request.spec.resources.GPU ?? 0
+    const gpuIds = demanded && pickGpus(demanded.gpuFree, gpuUnits)
     if (!gpuIds) return undefined
     this.changes++
     this.#queue.delete(request.leaseId)
-    const held = { ...request.spec.resources }
+    const { bundle, gpuFree } = demanded
+    const held = { ...demanded.resources }
     subtract(this.free, held)
-    for (const id of gpuIds) this.#gpuFree[id] = (this.#gpuFree[id] as number) - Math.min(held.GPU ?? 0, UNITS)
-    const granted: Granted = { ...request, order: ++this.#grants, worker, gpuIds, held, blocked: 0, lent: 0 }
+    for (const id of gpuIds) gpuFree[id] = (gpuFree[id] as number) - Math.min(gpuUnits, UNITS)
+    if (bundle) bundle.users++
+    const granted: Granted = {
+      ...{ ...request, order: ++this.#grants, worker, gpuIds, bundle },
+      ...{ held, blocked: 0, lent: NOTHING },
+    }
     this.leases.set(request.leaseId, granted)
     this.#byWorker.set(worker, granted)
     return granted
@@ -137,7 +182,9 @@ export class LeaseManager {
     this.#byWorker.delete(granted.worker)
     add(this.free, granted.held)
     const gpu = Math.min(granted.spec.resources.GPU ?? 0, UNITS)
-    for (const id of granted.gpuIds) this.#gpuFree[id] = (this.#gpuFree[id] as number) + gpu
+    const gpuFree = granted.bundle?.gpuFree ?? this.#gpuFree
+    for (const id of granted.gpuIds) gpuFree[id] = (gpuFree[id] as number) + gpu
+    if (granted.bundle) this.bundles.leftBy(granted.bundle)
     return granted
   }
 
@@ -147,7 +194,8 @@ export class LeaseManager {
     if (!granted) return
     this.changes++
     add(this.free, granted.held)
-    granted.held = { ...resources }
+    const id = granted.bundle?.id
+    granted.held = id ? bundleDemand(resources, id.groupId, id.index) : { ...resources }
     subtract(this.free, granted.held)
   }
 
@@ -155,28 +203,37 @@ export class LeaseManager {
     const granted = this.#byWorker.get(worker)
     if (!granted || granted.blocked++ > 0) return false
     this.changes++
-    granted.lent = granted.held.CPU ?? 0
-    granted.held.CPU = 0
-    this.free.CPU = (this.free.CPU ?? 0) + granted.lent
-    return granted.lent > 0
+    const lent: Record<string, number> = {}
+    for (const name in granted.held) {
+      if (name !== 'CPU' && !name.startsWith('CPU_group_')) continue
+      lent[name] = granted.held[name] as number
+      granted.held[name] = 0
+    }
+    granted.lent = lent
+    add(this.free, lent)
+    return Object.values(lent).some((units) => units > 0)
   }
 
   unblock(worker: WorkerTag): void {
     const granted = this.#byWorker.get(worker)
     if (!granted || granted.blocked === 0 || --granted.blocked > 0) return
     this.changes++
-    granted.held.CPU = granted.lent
-    this.free.CPU = (this.free.CPU ?? 0) - granted.lent
-    granted.lent = 0
+    Object.assign(granted.held, granted.lent)
+    subtract(this.free, granted.lent)
+    granted.lent = NOTHING
   }
 
   check(): void {
     const sum: Record<string, number> = { ...this.free }
+    add(sum, this.bundles.reserved())
     for (const granted of this.leases.values()) {
       add(sum, granted.held)
       invariant(!this.#queue.has(granted.leaseId), `L2: ${granted.leaseId} is granted and waits`)
       invariant(this.#byWorker.get(granted.worker) === granted, `L2: ${granted.worker} has another lease`)
-      invariant(granted.blocked > 0 || granted.lent === 0, `L1: ${granted.leaseId} lends its CPU but does not wait`)
+      invariant(
+        granted.blocked > 0 || granted.lent === NOTHING,
+        `L1: ${granted.leaseId} lends its CPU but does not wait`,
+      )
     }
     invariant(this.#byWorker.size === this.leases.size, 'L2: a worker without a lease counts as leased')
     for (const name of Object.keys(this.total)) {

@@ -16,7 +16,18 @@ function lease(worker: number, owner: number, retriable: boolean, more: Partial<
     retriable,
     ...more,
   }
-  return { leaseId: `l${worker}`, owner, spec, worker, order: worker, gpuIds: [], held: {}, blocked: 0, lent: 0 }
+  return {
+    leaseId: `l${worker}`,
+    owner,
+    spec,
+    worker,
+    order: worker,
+    gpuIds: [],
+    held: {},
+    blocked: 0,
+    bundle: null,
+    lent: {},
+  }
 }
 
 function reading(usedBytes: number, bytes: Record<number, number> = {}): MemoryReading {

@@ -6,11 +6,12 @@
 //   N3. A dead owner's requests and leases end; the workers it had leased are killed, since nobody waits for what they do.
 //   N5. Other nodes hear of the end of a process of this one after all that came from it, on the same connection.
 
-import { type JobId, type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { type JobId, type NodeId, type ObjectId, ownerOf, type PlacementGroupId, type WorkerTag } from '../ids/ids.ts'
 import { invariant } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
-import { fits, formatResources } from '../scheduling/resources.ts'
+import { formatResources, subtract } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeState, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
+import type { FollowedGroup } from '../wire/groups.ts'
 import type {
   ExitInfo,
   FromNode,
@@ -22,11 +23,12 @@ import type {
   WorkerAddress,
 } from '../wire/messages.ts'
 import { ClusterView } from './cluster-view.ts'
+import { Groups } from './groups.ts'
 import { Hub } from './hub.ts'
 import { type Granted, LeaseManager, type Request } from './lease-manager.ts'
 import { MemoryGuard, type MemoryReading } from './memory-guard.ts'
 import { Outbox } from './outbox.ts'
-import { type LocalNode, Spill } from './spill.ts'
+import { type Away, type LocalNode, Spill } from './spill.ts'
 import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
 
 /** What the raylet asks of its shell. */
@@ -102,6 +104,7 @@ export class Raylet {
   readonly view: ClusterView
   readonly hub: Hub
   readonly #spill: Spill
+  readonly #groups: Groups
   readonly #out = new Outbox()
   readonly #config: RayletConfig
   readonly #memory: MemoryGuard
@@ -121,6 +124,7 @@ export class Raylet {
     this.hub = new Hub(this.view, this.#out, (tag) => this.#clients.has(tag))
     this.#spill = new Spill(this.view, this.#out)
     this.leases = new LeaseManager(config.total)
+    this.#groups = new Groups(this.view, this.#out, this.leases)
     this.#memory = new MemoryGuard(config.memoryThreshold ?? 0.95)
     this.pool = new WorkerPool({
       softLimit: config.numWorkersSoftLimit,
@@ -269,6 +273,7 @@ export class Raylet {
     switch (message.t) {
       case 'node.registered':
         this.view.addTags(message.tags)
+        this.#groups.followAgain()
         return this.#nodesChanged(message.nodes)
       case 'tags.granted':
         return this.view.addTags(message.tags)
@@ -284,7 +289,7 @@ export class Raylet {
         return this.#send(message.to, message.message)
       case 'actorLease.request':
         this.#actorOf.set(message.leaseId, message.actorId)
-        if (!message.mayWait && !this.#fitsNow(message.spec)) return this.#rejectActor(message.leaseId)
+        if (!this.#takes(message.leaseId, message.spec, message.mayWait)) return this.#rejectActor(message.leaseId)
         return this.#request(GCS, message.leaseId, message.spec)
       case 'actorLease.cancel':
         this.#actorOf.delete(message.leaseId)
@@ -295,6 +300,12 @@ export class Raylet {
         return this.#grantAll()
       case 'worker.kill':
         return this.#kill(message.tag, message.reason, message.detail)
+      case 'bundle.prepare':
+      case 'bundle.commit':
+      case 'bundle.return':
+        return this.#onBundle(message)
+      case 'group.is':
+        return this.#onGroup(message.group)
       default:
         return // Jobs are the shell's.
     }
@@ -351,7 +362,7 @@ export class Raylet {
       case 'lease.rejected': {
         this.view.note(nodeId, message.available)
         const back = this.#spill.takeBack(nodeId, message.leaseId)
-        if (back) this.#request(back.owner, message.leaseId, back.spec)
+        if (back) this.#sentBack(message.leaseId, back)
         return
       }
       case 'worker.died':
@@ -396,8 +407,7 @@ export class Raylet {
   #requestOfPeer(nodeId: NodeId, message: RayletToRaylet & { t: 'lease.request' }): void {
     const { owner, leaseId, spec, mayWait } = message
     if (!this.view.mayLive(owner)) return
-    const isKnown = this.leases.knows(leaseId)
-    if (!isKnown && !mayWait && !this.#fitsNow(spec)) {
+    if (!this.#takes(leaseId, spec, mayWait)) {
       this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.free })
       return
     }
@@ -411,8 +421,60 @@ export class Raylet {
       const choice = this.#spill.choose(request.spec, this.#here(), true)
       if (choice.kind !== 'node' || choice.mayWait) continue
       this.leases.withdraw(request.leaseId)
-      this.#spill.send(request.leaseId, request.owner, request.spec, choice.nodeId, false)
+      this.#spill.send(request.leaseId, request.owner, request.spec, choice)
     }
+  }
+
+  // Placement groups
+
+  #onBundle(message: GcsToNode & { t: `bundle.${string}` }): void {
+    const { bundle } = message
+    const { bundles } = this.leases
+    this.leases.changes++ // The GCS counts on a report, also when nothing was reserved.
+    if (message.t === 'bundle.prepare') {
+      const isReserved = bundles.prepare(bundle, message.attempt, message.resources)
+      this.#out.toGcs({ t: 'bundle.prepared', bundle, attempt: message.attempt, isReserved })
+      return
+    }
+    if (message.t === 'bundle.commit') {
+      if (bundles.commit(bundle, message.attempt))
+        this.#out.toGcs({ t: 'bundle.committed', bundle, attempt: message.attempt })
+      return this.#grantAll()
+    }
+    bundles.leave(bundle)
+    for (const lease of [...this.leases.leases.values()]) {
+      const id = lease.bundle?.id
+      if (id?.groupId === bundle.groupId && id.index === bundle.index)
+        this.#kill(lease.worker, 'groupRemoved', `its placement group is gone: ${message.detail}`, 'never')
+    }
+    this.#askAgain(bundle.groupId)
+    this.#grantAll()
+  }
+
+  #onGroup(group: FollowedGroup): void {
+    this.#groups.onGroup(group)
+    this.#askAgain(group.groupId)
+    for (const { leaseId, owner, spec } of this.#spill.takeParked(group.groupId)) this.#request(owner, leaseId, spec)
+    if (group.state === 'REMOVED') this.#groups.forget(group.groupId)
+  }
+
+  /** What waits here for a bundle that is not here any more goes back to who asked. */
+  #askAgain(groupId: PlacementGroupId): void {
+    for (const { leaseId, owner, spec } of this.leases.waitingFor(groupId)) {
+      if (this.leases.bundles.has(spec)) continue
+      this.leases.withdraw(leaseId)
+      const nodeId = this.view.isRemote(owner) ? this.view.nodeOf(owner) : undefined
+      if (owner === GCS) this.#rejectActor(leaseId)
+      else if (nodeId === undefined) this.#request(owner, leaseId, spec)
+      else this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.free })
+    }
+  }
+
+  /** Asked for elsewhere, unless that was on the latest word: then newer word is awaited (Q3). */
+  #sentBack(leaseId: LeaseId, back: Away): void {
+    const { owner, spec, group, mayWait } = back
+    if (mayWait && this.#groups.isLatest(group)) this.#spill.park(leaseId, owner, spec)
+    else this.#request(owner, leaseId, spec)
   }
 
   #free(storageIds: readonly ObjectId[], from: WorkerTag): void {
@@ -446,7 +508,7 @@ export class Raylet {
       const worker = this.pool.workers.get(lease.worker)?.address
       if (actorId !== undefined && worker) actors.push({ actorId, leaseId: lease.leaseId, worker })
     }
-    return { processes, actors, bundles: [], tagBlocks: this.view.tagBlocks }
+    return { processes, actors, bundles: this.leases.bundles.list(), tagBlocks: this.view.tagBlocks }
   }
 
   hello(clusterId: string, protocol: number): RayletToRaylet {
@@ -487,8 +549,11 @@ export class Raylet {
     }
   }
 
-  #fitsNow(spec: LeaseSpec): boolean {
-    return this.leases.waiting === 0 && fits(spec.resources, this.leases.free)
+  /** Of another node, or the GCS: may it wait here, or be granted at once? */
+  #takes(leaseId: LeaseId, spec: LeaseSpec, mayWait: boolean): boolean {
+    if (this.leases.knows(leaseId)) return true
+    if (spec.strategy.kind === 'bundle' && !this.leases.bundles.has(spec)) return false
+    return mayWait || (this.leases.waiting === 0 && this.leases.demandOf(spec) !== undefined)
   }
 
   #rejectActor(leaseId: LeaseId): void {
@@ -500,9 +565,11 @@ export class Raylet {
   #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
     if (owner === GCS || this.leases.knows(leaseId)) return this.#requestHere(owner, leaseId, spec)
     if (this.#spill.knows(leaseId)) return
-    const choice = this.#spill.choose(spec, this.#here())
+    const { strategy } = spec
+    const choice =
+      strategy.kind === 'bundle' ? this.#groups.choose(spec, strategy) : this.#spill.choose(spec, this.#here())
     if (choice.kind === 'here') this.#requestHere(owner, leaseId, spec)
-    else if (choice.kind === 'node') this.#spill.send(leaseId, owner, spec, choice.nodeId, choice.mayWait)
+    else if (choice.kind === 'node') this.#spill.send(leaseId, owner, spec, choice)
     else if (choice.kind === 'park') this.#spill.park(leaseId, owner, spec)
     else this.#refuse(owner, leaseId, choice.error)
   }
@@ -539,6 +606,7 @@ export class Raylet {
     const room: Record<string, number> = { ...this.leases.free }
     for (const request of this.leases.candidates()) {
       const { jobId, resources } = request.spec
+      const takes = this.leases.demandOf(request.spec, room)?.resources
       const worker = this.pool.idle(request.envKey, jobId, (resources.GPU ?? 0) > 0, request.owner)
       if (worker) {
         const granted = this.leases.grant(request, worker.address.tag)
@@ -546,14 +614,12 @@ export class Raylet {
         worker.state = 'leased'
         worker.jobId = jobId
         worker.isActor = request.owner === GCS
-        for (const name in request.spec.resources)
-          room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
+        subtract(room, granted.held)
         this.#tellGranted(granted)
         continue
       }
-      if (!Object.entries(request.spec.resources).every(([name, units]) => units <= (room[name] ?? 0))) continue
-      for (const name in request.spec.resources)
-        room[name] = (room[name] ?? 0) - (request.spec.resources[name] as number)
+      if (!takes) continue
+      subtract(room, takes)
       wanted.set(request.envKey, (wanted.get(request.envKey) ?? 0) + 1)
     }
     for (const [envKey, count] of wanted) {
@@ -565,9 +631,9 @@ export class Raylet {
     const worker = this.pool.workers.get(granted.worker)
     if (!worker) return
     const { leaseId, gpuIds } = granted
-    const { resources, jobId } = granted.spec
+    const { resources, jobId, strategy } = granted.spec
     const namespace = this.#namespaces.get(jobId) ?? ''
-    this.#send(granted.worker, { t: 'worker.assigned', leaseId, resources, gpuIds, jobId, namespace })
+    this.#send(granted.worker, { t: 'worker.assigned', leaseId, strategy, resources, gpuIds, jobId, namespace })
     const actorId = this.#actorOf.get(leaseId)
     if (granted.owner === GCS && actorId !== undefined) {
       this.#out.toGcs({ t: 'actorLease.granted', leaseId, actorId, worker: worker.address })

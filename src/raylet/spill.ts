@@ -9,24 +9,35 @@
 //   F3. What was asked of a node that died is asked again, unless it had been granted: then the owner judges (its worker died).
 //   F4. Refused is only what no living node could ever hold.
 
-import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import type { NodeId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import { fits, formatResources, subtract } from '../scheduling/resources.ts'
 import type { NodeView } from '../wire/cluster.ts'
+import type { FollowedGroup } from '../wire/groups.ts'
 import type { LeaseId, LeaseSpec, Resources, WireError, WorkerAddress } from '../wire/messages.ts'
 import type { ClusterView } from './cluster-view.ts'
 import type { Outbox } from './outbox.ts'
 
 export type Choice =
   | { readonly kind: 'here' }
-  | { readonly kind: 'node'; readonly nodeId: NodeId; readonly mayWait: boolean }
+  | {
+      readonly kind: 'node'
+      readonly nodeId: NodeId
+      readonly mayWait: boolean
+      /** What it will take there; absent: what it asks for. */
+      readonly takes?: Resources
+      /** On whose word it goes there, when it is to run in a bundle. */
+      readonly group?: FollowedGroup
+    }
   /** Until nodes change. */
   | { readonly kind: 'park' }
   | { readonly kind: 'refuse'; readonly error: WireError }
 
-interface Away {
+export interface Away {
   readonly owner: WorkerTag
   readonly spec: LeaseSpec
   readonly nodeId: NodeId
+  readonly mayWait: boolean
+  readonly group: FollowedGroup | undefined
   /** Its worker, once granted. */
   worker: WorkerTag | null
 }
@@ -111,14 +122,15 @@ export class Spill {
     return node ? { kind: 'node', nodeId: node.nodeId, mayWait: false } : { kind: 'here' }
   }
 
-  send(leaseId: LeaseId, owner: WorkerTag, spec: LeaseSpec, nodeId: NodeId, mayWait: boolean): void {
+  send(leaseId: LeaseId, owner: WorkerTag, spec: LeaseSpec, choice: Choice & { kind: 'node' }): void {
+    const { nodeId, mayWait, group, takes = spec.resources } = choice
     this.#parked.delete(leaseId)
-    this.#away.set(leaseId, { owner, spec, nodeId, worker: null })
+    this.#away.set(leaseId, { owner, spec, nodeId, mayWait, group, worker: null })
     const view = this.#view.get(nodeId)
     if (view && !mayWait) {
       // Until it reports: else all that is asked in one go would meet there.
       const available = { ...view.available }
-      subtract(available, spec.resources)
+      subtract(available, takes)
       this.#view.note(nodeId, available)
     }
     this.#out.toPeer(nodeId, { t: 'lease.request', owner, leaseId, spec, mayWait })
@@ -128,11 +140,14 @@ export class Spill {
     this.#parked.set(leaseId, { owner, spec })
   }
 
-  /** Parked ones, to be asked for anew. */
-  takeParked(): { leaseId: LeaseId; owner: WorkerTag; spec: LeaseSpec }[] {
+  /** Parked ones, to be asked for anew: all, or those that are to run in that group's bundles. */
+  takeParked(groupId?: PlacementGroupId): { leaseId: LeaseId; owner: WorkerTag; spec: LeaseSpec }[] {
     const parked = [...this.#parked].map(([leaseId, one]) => ({ leaseId, ...one }))
-    this.#parked.clear()
-    return parked
+    const taken = parked.filter(({ spec: { strategy } }) => {
+      return groupId === undefined || (strategy.kind === 'bundle' && strategy.groupId === groupId)
+    })
+    for (const { leaseId } of taken) this.#parked.delete(leaseId)
+    return taken
   }
 
   /** Withdrawn, returned, or its worker to be killed. False: it is not away. */
@@ -163,7 +178,7 @@ export class Spill {
   }
 
   /** What was refused or rejected there, if we still want it. */
-  takeBack(nodeId: NodeId, leaseId: LeaseId): { owner: WorkerTag; spec: LeaseSpec } | undefined {
+  takeBack(nodeId: NodeId, leaseId: LeaseId): Away | undefined {
     const away = this.#away.get(leaseId)
     if (away?.nodeId !== nodeId || away.worker !== null) return undefined
     this.#away.delete(leaseId)

@@ -27,7 +27,7 @@ export interface PooledWorker {
 }
 
 export interface EndReason {
-  readonly reason: 'crashed' | 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'intended'
+  readonly reason: 'crashed' | 'killed' | 'cancelled' | 'outOfMemory' | 'ownerDied' | 'groupRemoved' | 'intended'
   readonly detail: string
   /** It said so itself: true only if it then ends by itself. */
   readonly isOwnWish?: boolean

@@ -19,6 +19,7 @@ export function errorFor(
       return errorFromWire({ ...failure.error, params: { ...failure.error.params, name: failure.name } })
     case 'workerCrashed': {
       const { exit, name } = failure
+      if (exit?.reason === 'groupRemoved') return makeError('TASK_PLACEMENT_GROUP_REMOVED', { name, reason: exit.detail })
       const code = exit?.reason === 'outOfMemory' ? 'OUT_OF_MEMORY' : 'WORKER_CRASHED'
       const detail = exit ? `${exit.detail}${lastLines(exit)}` : 'its connection broke'
       return makeError(code, { name, pid: exit?.pid ?? 0, detail })
@@ -30,6 +31,8 @@ export function errorFor(
       const { info } = failure
       if (info?.death?.isInfeasible)
         return makeError('ACTOR_INFEASIBLE', { name: info.className, detail: info.death.reason })
+      if (info?.death?.isGroupRemoved)
+        return makeError('ACTOR_PLACEMENT_GROUP_REMOVED', { name: info.className, reason: info.death.reason })
       const isDead = failure.kind === 'actorDied'
       const isMemory = info?.death?.exit?.reason === 'outOfMemory'
       const code = isMemory ? 'ACTOR_OUT_OF_MEMORY' : isDead ? 'ACTOR_DIED' : 'ACTOR_UNAVAILABLE'

@@ -402,7 +402,7 @@ export class NodeServer {
         sessionDir: session.dir,
         isHead: this.#config.cluster?.isHead ?? true,
       },
-      total: this.#raylet.leases.total,
+      total: this.#raylet.leases.own,
       state: this.#raylet.state(),
     }
   }
@@ -642,5 +642,5 @@ function sum(all: readonly Resources[]): Resources {
 }
 
 function isForGcs(message: ToNode): boolean {
-  return message.t.startsWith('actor.') || message.t.startsWith('kv.')
+  return message.t.startsWith('actor.') || message.t.startsWith('kv.') || message.t.startsWith('pg.')
 }

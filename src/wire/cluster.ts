@@ -12,6 +12,7 @@
 //   K4. A node that was declared dead stays dead: it is refused, kills its workers, and joins as a new one if at all.
 
 import type { ActorId, JobId, NodeId, ObjectId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
+import type { FollowedGroup } from './groups.ts'
 import type {
   ExitInfo,
   FromNode,
@@ -146,6 +147,8 @@ export type NodeToGcs =
     }
   | { readonly t: 'bundle.prepared'; readonly bundle: BundleId; readonly attempt: number; readonly isReserved: boolean }
   | { readonly t: 'bundle.committed'; readonly bundle: BundleId; readonly attempt: number }
+  /** A lease names it: where are its bundles? Answered by `group.is`, now and after every change, until it is REMOVED. */
+  | { readonly t: 'group.follow'; readonly groupId: PlacementGroupId }
 
 export type GcsToNode =
   | {
@@ -190,6 +193,7 @@ export type GcsToNode =
     }
   | { readonly t: 'bundle.commit'; readonly bundle: BundleId; readonly attempt: number }
   | { readonly t: 'bundle.return'; readonly bundle: BundleId; readonly detail: string }
+  | { readonly t: 'group.is'; readonly group: FollowedGroup }
   | { readonly t: 'node.drain'; readonly detail: string; readonly deadlineMs: number }
   /** It was declared dead, or the cluster ends: kill the workers and end. */
   | { readonly t: 'node.end'; readonly detail: string }

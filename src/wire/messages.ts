@@ -2,7 +2,7 @@
 //
 // One duplex connection joins each core worker to its raylet, which is also the hub: what one core worker has to tell another
 // about references travels through it (`ref.route`), so that messages on the two legs keep their causal order (L1). What belongs
-// to the GCS (`actor.*`, `kv.*`, `job.*`, `cluster.*`) is sent on the same connection and handed on by the raylet.
+// to the GCS (`actor.*`, `kv.*`, `pg.*`, `cluster.*`) is sent on the same connection and handed on by the raylet.
 // Tasks themselves never pass here: they go straight from owner to worker (see task-frames.ts).
 //
 // Contracts:
@@ -12,7 +12,8 @@
 //   L3. Resource amounts are fixed point: integers in units of 0.0001 (`scheduling/resources.ts`).
 //   L4. An id of an object, a task or a lease names its maker; nobody else makes one in its name.
 
-import type { ActorId, JobId, NodeId, ObjectId, WorkerId, WorkerTag } from '../ids/ids.ts'
+import type { ActorId, JobId, NodeId, ObjectId, PlacementGroupId, WorkerId, WorkerTag } from '../ids/ids.ts'
+import type { GroupAnswer, GroupRequest } from './groups.ts'
 
 /** Resource name to amount, in units of 0.0001 (L3). Names: 'CPU', 'GPU', 'memory' and custom ones. */
 export type Resources = Readonly<Record<string, number>>
@@ -57,6 +58,7 @@ export interface ExitInfo {
     | 'cancelled' // ray.cancel, forced or CPU-bound
     | 'outOfMemory' // by the memory monitor
     | 'ownerDied' // whoever had leased it is gone
+    | 'groupRemoved' // it ran in a bundle of a placement group that was removed
     | 'nodeDied'
   readonly detail: string
   /** The end of what it wrote to its standard error, 20 lines at most. */
@@ -69,6 +71,13 @@ export type SchedulingStrategy =
   | { readonly kind: 'DEFAULT' }
   | { readonly kind: 'SPREAD' }
   | { readonly kind: 'nodeAffinity'; readonly nodeId: NodeId; readonly soft: boolean }
+  /** In a bundle of a placement group; -1: in any of them. `captures`: what it submits goes there too, unless it says otherwise. */
+  | {
+      readonly kind: 'bundle'
+      readonly groupId: PlacementGroupId
+      readonly bundleIndex: number
+      readonly captures: boolean
+    }
 
 /** What a worker process needs to be before user code runs in it. Two equal ones may share a worker. */
 export interface RuntimeEnv {
@@ -171,6 +180,8 @@ export interface ActorInfo {
     readonly creationError: Uint8Array | null
     /** No node could ever hold it. */
     readonly isInfeasible?: boolean
+    /** The placement group that it was to run in, or ran in, is gone. */
+    readonly isGroupRemoved?: boolean
   } | null
   readonly numRestarts: number
 }
@@ -306,6 +317,7 @@ export type ToNode =
     }
   /** From the actor's worker: it ends by its own will, for good. */
   | { readonly t: 'actor.exited'; readonly actorId: ActorId; readonly incarnation: number; readonly detail: string }
+  | GroupRequest
   | { readonly t: 'cluster.resources'; readonly requestId: number }
   | { readonly t: 'cluster.nodes'; readonly requestId: number }
   | { readonly t: 'node.stats'; readonly requestId: number }
@@ -344,6 +356,7 @@ export type FromNode =
   | {
       readonly t: 'worker.assigned'
       readonly leaseId: LeaseId
+      readonly strategy: SchedulingStrategy
       readonly resources: Resources
       readonly gpuIds: readonly number[]
       /** A worker belongs to one job, from its first lease on. */
@@ -394,6 +407,7 @@ export type FromNode =
   | { readonly t: 'actor.state'; readonly info: ActorInfo }
   | { readonly t: 'actor.found'; readonly requestId: number; readonly info: ActorInfo | null }
   | { readonly t: 'actor.listed'; readonly requestId: number; readonly actors: readonly ActorInfo[] }
+  | GroupAnswer
   | {
       readonly t: 'cluster.resourcesAre'
       readonly requestId: number
