@@ -2,27 +2,36 @@
 
 export { type ActorClass, type ActorHandle, type ActorMethod, type HandleOf, method } from './api/actor.ts'
 export { exitActor, getGpuIds, getRuntimeContext, type RuntimeContext } from './api/context.ts'
-export { availableResources, cancel, clusterResources, getActor, kill, nodes } from './api/control.ts'
+export {
+  availableResources,
+  cancel,
+  clusterResources,
+  getActor,
+  kill,
+  nodes,
+  type ResourceListing,
+} from './api/control.ts'
 export { ObjectRefGenerator } from './api/generator.ts'
 export { type GetOptions, get, put, type Values, type WaitOptions, wait } from './api/get-put-wait.ts'
 export { type Cluster, init, isInitialized, shutdown } from './api/init.ts'
 export { ObjectRef } from './api/object-ref.ts'
 export type { ObjectSpillingOptions } from './api/object-spilling.ts'
-export {
-  type ActorOptions,
-  type InitOptions,
-  type LogLevel,
-  type MethodOptions,
-  NodeAffinitySchedulingStrategy,
-  type ResourceOptions,
-  type RuntimeEnvOptions,
-  type SystemConfigOptions,
-  type TaskCallOptions,
-  type TaskOptions,
+export type {
+  ActorOptions,
+  InitOptions,
+  LogLevel,
+  MethodOptions,
+  ResourceOptions,
+  RuntimeEnvOptions,
+  SystemConfigOptions,
+  TaskCallOptions,
+  TaskOptions,
 } from './api/options.ts'
 export { perProcess } from './api/per-process.ts'
+export type { Bundle, PlacementGroup, PlacementGroupEntry, PlacementGroupOptions } from './api/placement-group.ts'
 export { type RemoteFunction, remote } from './api/remote.ts'
 export { deserialize, serialize } from './api/serialization.ts'
+export { NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy } from './api/strategies.ts'
 export type {
   AnyFunction,
   Argument,

@@ -119,6 +119,7 @@ const FORCED: Readonly<Record<string, () => unknown>> = {
 }
 /** Where the others are forced. */
 const ELSEWHERE = {
+  ActorPlacementGroupRemoved: 'placement-groups.test.ts',
   AuthenticationError: 'links.test.ts',
   LocalRayletDiedError: 'faults.test.ts',
   NotInitializedError: 'below',
@@ -126,6 +127,7 @@ const ELSEWHERE = {
   OutOfDiskError: 'disk.test.ts',
   RayConnectionError: 'init.test.ts',
   RaySystemError: 'below',
+  TaskPlacementGroupRemoved: 'placement-groups.test.ts',
 }
 
 describe('while a node runs', () => {

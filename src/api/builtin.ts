@@ -17,11 +17,11 @@ export function builtinNamed(name: string): unknown {
   return byName.get(name)
 }
 
-/** How an object that wraps an actor handle travels: as the handle and plain data. */
+/** How an object of this package travels: as plain data, and the actor handle (or other such object) that it wraps. */
 export interface BuiltinObject {
   readonly name: string
-  readonly take: (value: object) => { readonly handle: object; readonly data: unknown }
-  readonly make: (handle: object, data: unknown) => object
+  readonly take: (value: object) => { readonly handle: object | null; readonly data: unknown }
+  readonly make: (handle: object | null, data: unknown) => object
 }
 
 const objects = new Map<unknown, BuiltinObject>()

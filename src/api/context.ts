@@ -5,12 +5,16 @@ import { formatTaskId } from '../ids/ids.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { fromUnits } from '../scheduling/resources.ts'
-import type { Resources } from '../wire/messages.ts'
+import type { Resources, SchedulingStrategy } from '../wire/messages.ts'
 import { currentAddress, requireRuntime } from './state.ts'
 
 /** What this worker was leased for; set by the worker's entry. */
 export const assignment: {
   resources: Resources
+  /** Where it was to run. */
+  strategy: SchedulingStrategy
+  /** Where what it submits is to run too, when it is in a placement group that captures that. */
+  captured: SchedulingStrategy | null
   gpus: readonly string[]
   /** Which life of the actor this is; 0 in other workers. */
   incarnation: number
@@ -18,7 +22,20 @@ export const assignment: {
   exitActor: (() => void) | null
   /** What the threads of the actor that runs here share. */
   shared: unknown
-} = { resources: {}, gpus: [], incarnation: 0, exitActor: null, shared: undefined }
+} = {
+  resources: {},
+  strategy: { kind: 'DEFAULT' },
+  captured: null,
+  gpus: [],
+  incarnation: 0,
+  exitActor: null,
+  shared: undefined,
+}
+
+export function setStrategy(strategy: SchedulingStrategy): void {
+  assignment.strategy = strategy
+  assignment.captured = strategy.kind === 'bundle' && strategy.captures ? { ...strategy, bundleIndex: -1 } : null
+}
 
 let neverAborted: AbortSignal | null = null
 

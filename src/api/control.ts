@@ -1,7 +1,9 @@
 // Ending things, finding actors, and asking the cluster what it has.
 
 import { makeError } from '../errors/index.ts'
+import { isBundleResource } from '../scheduling/bundle-names.ts'
 import { fromUnits } from '../scheduling/resources.ts'
+import type { Resources } from '../wire/messages.ts'
 import { type ActorHandle, checkHandle, handleFromInfo, handleStateOf } from './actor.ts'
 import { ObjectRefGenerator } from './generator.ts'
 import { describe, idsOf, type ObjectRef } from './object-ref.ts'
@@ -83,22 +85,35 @@ export async function listNamedActors(
   return allNamespaces ? named : named.map((info) => info.name)
 }
 
+/** Of `ray.clusterResources` and `ray.availableResources`. */
+export interface ResourceListing {
+  /** With those of placement groups' bundles, by Ray's names (`CPU_group_0_…`). Default false. */
+  readonly raw?: boolean
+}
+
 /** All resources of the cluster by name. */
-export async function clusterResources(): Promise<Record<string, number>> {
+export async function clusterResources(options: ResourceListing = {}): Promise<Record<string, number>> {
+  const { raw } = parseOptions<ResourceListing>('ray.clusterResources', options)
   const { total } = await requireRuntime().link.request<'cluster.resourcesAre'>((requestId) => ({
     t: 'cluster.resources',
     requestId,
   }))
-  return fromUnits(total)
+  return listed(total, raw)
 }
 
 /** What is free now; a resource that is used up is absent. */
-export async function availableResources(): Promise<Record<string, number>> {
+export async function availableResources(options: ResourceListing = {}): Promise<Record<string, number>> {
+  const { raw } = parseOptions<ResourceListing>('ray.availableResources', options)
   const { available } = await requireRuntime().link.request<'cluster.resourcesAre'>((requestId) => ({
     t: 'cluster.resources',
     requestId,
   }))
-  return fromUnits(available)
+  return listed(available, raw)
+}
+
+function listed(resources: Resources, raw = false): Record<string, number> {
+  const all = Object.entries(fromUnits(resources))
+  return Object.fromEntries(raw ? all : all.filter(([name]) => !isBundleResource(name)))
 }
 
 /** The nodes of the cluster, with Ray's keys. */
@@ -123,7 +138,7 @@ export async function nodes(): Promise<Record<string, unknown>[]> {
     NodeName: node.address,
     DeathReason: node.alive ? 0 : 1,
     DeathReasonMessage: node.deathReason ?? '',
-    Resources: fromUnits(node.total),
+    Resources: listed(node.total),
     Labels: node.labels,
   }))
 }

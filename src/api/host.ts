@@ -101,7 +101,7 @@ type Reduced =
     }
   | { readonly k: 'data'; readonly bytes: string }
   | { readonly k: 'builtin'; readonly name: string }
-  | { readonly k: 'object'; readonly name: string; readonly handle: Reduced; readonly data: unknown }
+  | { readonly k: 'object'; readonly name: string; readonly handle: Reduced | null; readonly data: unknown }
 
 function reduce(value: unknown, runtime: CoreRuntime, note: (id: ObjectId) => void): Reduction | undefined {
   const data = reduceToData(value, runtime, note)
@@ -131,8 +131,8 @@ function reduceToData(value: unknown, runtime: CoreRuntime, note: (id: ObjectId)
   const kind = builtinObjectKind(value)
   if (kind) {
     const taken = kind.take(value as object)
-    const inner = reduceToData(taken.handle, runtime, note)
-    if (inner) return { k: 'object', name: kind.name, handle: inner, data: taken.data }
+    const inner = taken.handle === null ? null : reduceToData(taken.handle, runtime, note)
+    if (inner !== undefined) return { k: 'object', name: kind.name, handle: inner, data: taken.data }
   }
   if (value instanceof RayError) return { k: 'data', bytes: serializeToBytes(value, runtime.host).toString('base64') }
   const name = typeof value === 'function' ? builtinName(value) : undefined
@@ -158,7 +158,10 @@ function revive(data: Reduced, runtime: CoreRuntime): unknown {
     case 'builtin':
       return builtinNamed(data.name)
     case 'object':
-      return (builtinNamed(data.name) as BuiltinObject).make(revive(data.handle, runtime) as object, data.data)
+      return (builtinNamed(data.name) as BuiltinObject).make(
+        data.handle === null ? null : (revive(data.handle, runtime) as object),
+        data.data,
+      )
     case 'data':
       return deserialize(Buffer.from(data.bytes, 'base64'), runtime.host)
   }

@@ -8,8 +8,9 @@ import { SYSTEM_CONFIG_KEYS, type SystemConfigOptions } from '../runtime/system-
 
 export type { SystemConfigOptions }
 
-import type { SchedulingStrategy } from '../wire/messages.ts'
+import { parseSelector } from '../scheduling/labels.ts'
 import type { ObjectSpillingOptions } from './object-spilling.ts'
+import { type SchedulingStrategyOption, strategyProblem } from './strategies.ts'
 
 /** What a task or actor needs of its worker before user code runs. */
 export interface RuntimeEnvOptions {
@@ -32,7 +33,7 @@ export interface ResourceOptions {
   /** Custom resources by name. */
   readonly resources?: Readonly<Record<string, number>>
   /** Where to run. Default 'DEFAULT'. */
-  readonly schedulingStrategy?: 'DEFAULT' | 'SPREAD' | NodeAffinitySchedulingStrategy
+  readonly schedulingStrategy?: SchedulingStrategyOption
   /** What its worker needs before user code runs. Default: nothing beyond the environment of this program. */
   readonly runtimeEnv?: RuntimeEnvOptions
   /** Higher runs first. Default 0. */
@@ -160,28 +161,6 @@ export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warning', 'err
 /** As in Ray. */
 export const OBJECT_STORE_BYTES_MIN = 75 * 1024 * 1024
 
-/** Runs on one node: `soft` allows another when that one is gone. */
-export class NodeAffinitySchedulingStrategy {
-  /** 56 hex digits, as of `ray.nodes()`. */
-  readonly nodeId: string
-  /** Whether another node will do when that one is gone. */
-  readonly soft: boolean
-  constructor(options: { nodeId: string; soft?: boolean }) {
-    if (typeof options?.nodeId !== 'string' || !/^[0-9a-f]{56}$/.test(options.nodeId)) {
-      const message = 'NodeAffinitySchedulingStrategy takes the id of a node, 56 hexadecimal digits, as nodeId'
-      throw makeError('INVALID_ARGUMENT', { message, hint: 'ray.nodes() lists them as NodeID.' })
-    }
-    this.nodeId = options.nodeId
-    this.soft = options.soft ?? false
-  }
-}
-
-export function toStrategy(option: ResourceOptions['schedulingStrategy']): SchedulingStrategy {
-  if (option === undefined || option === 'DEFAULT') return { kind: 'DEFAULT' }
-  if (option === 'SPREAD') return { kind: 'SPREAD' }
-  return { kind: 'nodeAffinity', nodeId: option.nodeId, soft: option.soft }
-}
-
 type Check = (value: unknown) => string | null
 
 const number =
@@ -238,10 +217,6 @@ const retries: Check = (value) => {
   const isList = Array.isArray(value) && value.every((one) => typeof one === 'function')
   return typeof value === 'boolean' || isList ? null : 'true, false or a list of error classes'
 }
-const strategy: Check = (value) =>
-  value === 'DEFAULT' || value === 'SPREAD' || value instanceof NodeAffinitySchedulingStrategy
-    ? null
-    : "'DEFAULT', 'SPREAD' or a NodeAffinitySchedulingStrategy"
 const runtimeEnv: Check = (value) => {
   if (object(value) !== null) return object(value)
   for (const key of Object.keys(value as object)) {
@@ -263,6 +238,16 @@ const labels: Check = (value) => {
       return `an object whose names look like region or team/region (not ${name})`
     const isRight = typeof one === 'string' && /^([a-zA-Z0-9]([\w.-]{0,61}[a-zA-Z0-9])?)?$/.test(one)
     if (!isRight) return `an object of strings of letters, digits, '-', '_' and '.' (${name} is ${show(one)})`
+  }
+  return null
+}
+const selectors: Check = (value) => {
+  if (!Array.isArray(value)) return 'a list of objects'
+  for (const one of value) {
+    if (object(one) !== null) return 'a list of objects'
+    if (!Object.values(one as object).every((text) => typeof text === 'string')) return 'a list of objects of strings'
+    const parsed = parseSelector(one as Record<string, string>)
+    if ('problem' in parsed) return `a list of label selectors (${parsed.problem})`
   }
   return null
 }
@@ -289,7 +274,7 @@ const RESOURCE_CHECKS = {
   memory: amount,
   enforceMemory: flag,
   resources: amounts,
-  schedulingStrategy: strategy,
+  schedulingStrategy: strategyProblem,
   runtimeEnv,
   priority: number(Number.NEGATIVE_INFINITY, false, 'a number'),
   onInfeasible: oneOf('fail', 'wait'),
@@ -360,6 +345,16 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   'ray.cancel': { force: flag, recursive: flag },
   'ray.kill': { noRestart: flag },
   'ray.getActor': { namespace: text },
+  'ray.util.placementGroup': {
+    strategy: oneOf('PACK', 'SPREAD', 'STRICT_PACK', 'STRICT_SPREAD'),
+    name: text,
+    lifetime: oneOf('detached', null),
+    softTargetNodeId: text,
+    bundleLabelSelector: selectors,
+  },
+  'placementGroup.wait': { timeoutS: amount },
+  'ray.clusterResources': { raw: flag },
+  'ray.availableResources': { raw: flag },
   'ray.util.mapUnordered': { inFlight: positive },
   'ray.util.mapBounded': { inFlight: positive },
   'ray.wait': { numReturns: positive, timeoutS: either(amount, oneOf(null)), fetchLocal: flag },
@@ -370,6 +365,8 @@ const RENAMED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   '': { timeout: 'timeoutS', timeoutMs: 'timeoutS (seconds)' },
   'a task': { maxTaskRetries: 'maxRetries' },
   'an actor': { maxRetries: 'maxTaskRetries' },
+  'ray.util.placementGroup': { _softTargetNodeId: 'softTargetNodeId' },
+  'placementGroup.wait': { timeoutSeconds: 'timeoutS' },
   'ray.init': {
     workerMaximumStartupConcurrency: 'systemConfig: { workerMaximumStartupConcurrency }',
     objectSpillingConfig: 'objectSpilling',
@@ -413,6 +410,10 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   dashboardPort: '8265',
   systemConfig: '{ numWorkersSoftLimit: 8 }',
   timeoutS: '10',
+  strategy: "'SPREAD'",
+  softTargetNodeId: 'ray.getRuntimeContext().getNodeId()',
+  bundleLabelSelector: "[{ region: 'eu' }]",
+  raw: 'true',
 }
 
 export type OptionTarget =
@@ -425,6 +426,10 @@ export type OptionTarget =
   | 'ray.cancel'
   | 'ray.kill'
   | 'ray.getActor'
+  | 'ray.util.placementGroup'
+  | 'placementGroup.wait'
+  | 'ray.clusterResources'
+  | 'ray.availableResources'
   | 'ray.util.mapUnordered'
   | 'ray.util.mapBounded'
   | 'objectSpilling'

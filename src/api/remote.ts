@@ -17,6 +17,7 @@ import { STREAMING } from '../wire/task-frames.ts'
 import { type ActorClass, isClass, remoteClass } from './actor.ts'
 import { watchFunction } from './advice.ts'
 import { writeArguments } from './arguments.ts'
+import { assignment } from './context.ts'
 import { ObjectRefGenerator } from './generator.ts'
 import { closureHost } from './host.ts'
 import { ObjectRef } from './object-ref.ts'
@@ -26,9 +27,9 @@ import {
   type ResourceOptions,
   type TaskCallOptions,
   type TaskOptions,
-  toStrategy,
 } from './options.ts'
 import { requireRuntime } from './state.ts'
+import { toStrategy } from './strategies.ts'
 import type { AnyFunction, Constructor, NumReturns, RemoteCall } from './types.ts'
 
 /** Marks remote functions and classes, so that closures carry them as what they are. */
@@ -127,15 +128,18 @@ export function makeRemote(definition: Definition, options: TaskOptions): object
   const name = options.name ?? definition.name
   let plan: TaskPlan | null = null
   let planned: CoreRuntime | null = null
+  /** Where this code ran then: a worker may serve a lease in a placement group that captures, and then one that is not. */
+  let plannedAt = assignment.captured
   const wrapper = (): never => {
     throw makeError('NOT_REMOTE_CALL', { name })
   }
   const own = {
     remote(...args: unknown[]): unknown {
       const runtime = requireRuntime()
-      if (plan === null || planned !== runtime) {
+      if (plan === null || planned !== runtime || plannedAt !== assignment.captured) {
         plan = makePlan(definition, options, runtime)
         planned = runtime
+        plannedAt = assignment.captured
       }
       return submit(plan, args, runtime)
     },
@@ -188,7 +192,7 @@ export function leaseSpec(
   return {
     ...(heapMiB === undefined ? {} : { heapMiB }),
     resources: toResources({ ...resources, CPU: numCpus ?? defaultCpus, GPU: numGpus, memory }),
-    strategy: toStrategy(options.schedulingStrategy),
+    strategy: toStrategy(options.schedulingStrategy, assignment.captured),
     runtimeEnv: options.runtimeEnv ?? {},
     jobId: runtime.identity.jobId,
     priority: options.priority ?? 0,

@@ -18,7 +18,7 @@ import { setSerialTask } from '../runtime/task-context.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
 import { type FromNode, PROTOCOL_VERSION } from '../wire/messages.ts'
 import { STATUS } from '../wire/task-frames.ts'
-import { assignment } from './context.ts'
+import { assignment, setStrategy } from './context.ts'
 import './util/index.ts' // Its actor classes are known by name.
 import { closureHost, makeValueHost } from './host.ts'
 import { setRuntime } from './state.ts'
@@ -26,6 +26,7 @@ import { setRuntime } from './state.ts'
 const data = workerData as ThreadData
 const { spec, incarnation, identity } = data
 assignment.resources = data.resources
+setStrategy(data.strategy)
 assignment.gpus = data.gpus
 assignment.incarnation = data.incarnation
 assignment.shared = data.shared

@@ -21,7 +21,7 @@ import { type PeerEvents, TaskPeer } from '../runtime/task-peer.ts'
 import { setWarningLevel } from '../runtime/warnings.ts'
 import { watchWorkerFaults } from '../runtime/worker-faults.ts'
 import { type FromNode, PROTOCOL_VERSION, type TcpAddress } from '../wire/messages.ts'
-import { assignment } from './context.ts'
+import { assignment, setStrategy } from './context.ts'
 import './util/index.ts' // Its actor classes are known by name.
 import { closureHost, makeValueHost } from './host.ts'
 import { setRuntime } from './state.ts'
@@ -128,6 +128,7 @@ function onMessage(message: FromNode): void {
 function assign(message: FromNode & { t: 'worker.assigned' }): void {
   const gpus = message.gpuIds.map((index) => config.gpus[index] ?? String(index))
   assignment.resources = message.resources
+  setStrategy(message.strategy)
   assignment.gpus = gpus
   if (identity) {
     identity.jobId = message.jobId
@@ -158,7 +159,11 @@ function start(message: FromNode & { t: 'registered' }): void {
     entry: fileURLToPath(new URL('./thread.js', import.meta.url)),
     nodeSocket: config.nodeSocket,
     store: config.store,
-    assignment: () => ({ resources: assignment.resources, gpus: assignment.gpus }),
+    assignment: () => ({
+      resources: assignment.resources,
+      strategy: assignment.strategy,
+      gpus: assignment.gpus,
+    }),
   }
   assignment.exitActor = () => {
     const task = currentTask()

@@ -12,7 +12,7 @@ import { Worker } from 'node:worker_threads'
 import { makeError } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
 import { readU32 } from '../wire/byte-writer.ts'
-import type { ActorSpec, Resources } from '../wire/messages.ts'
+import type { ActorSpec, Resources, SchedulingStrategy } from '../wire/messages.ts'
 import { STATUS } from '../wire/task-frames.ts'
 import type { CoreRuntime, Identity } from './core-runtime.ts'
 import type { Job } from './job.ts'
@@ -26,7 +26,11 @@ export interface ThreadHost {
   readonly entry: string
   readonly nodeSocket: string
   readonly store: StoreFolders
-  readonly assignment: () => { readonly resources: Resources; readonly gpus: readonly string[] }
+  readonly assignment: () => {
+    readonly resources: Resources
+    readonly strategy: SchedulingStrategy
+    readonly gpus: readonly string[]
+  }
 }
 
 export interface ThreadData {
@@ -39,6 +43,7 @@ export interface ThreadData {
   readonly nodeSocket: string
   readonly store: StoreFolders
   readonly resources: Resources
+  readonly strategy: SchedulingStrategy
   readonly gpus: readonly string[]
 }
 

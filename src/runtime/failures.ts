@@ -19,7 +19,8 @@ export function errorFor(
       return errorFromWire({ ...failure.error, params: { ...failure.error.params, name: failure.name } })
     case 'workerCrashed': {
       const { exit, name } = failure
-      if (exit?.reason === 'groupRemoved') return makeError('TASK_PLACEMENT_GROUP_REMOVED', { name, reason: exit.detail })
+      if (exit?.reason === 'groupRemoved')
+        return makeError('TASK_PLACEMENT_GROUP_REMOVED', { name, reason: exit.detail })
       const code = exit?.reason === 'outOfMemory' ? 'OUT_OF_MEMORY' : 'WORKER_CRASHED'
       const detail = exit ? `${exit.detail}${lastLines(exit)}` : 'its connection broke'
       return makeError(code, { name, pid: exit?.pid ?? 0, detail })
