@@ -19,6 +19,7 @@ import { STREAMING } from '../wire/task-frames.ts'
 import { type ActorFailure, ActorSubmitter } from './actor-submitter.ts'
 import { Dependencies, type Resolution } from './dependencies.ts'
 import type { CoreEffect, CoreOutput, Effects, Failure, Task } from './effects.ts'
+import { type LineageRecord, recordOf } from './lineage.ts'
 import { ReferenceTable, type ValueState } from './reference-table.ts'
 import { Streams } from './streams.ts'
 import { TaskSubmitter } from './task-submitter.ts'
@@ -32,6 +33,9 @@ export type CoreInput =
   | { readonly t: 'disconnected'; readonly tag: WorkerTag }
   | { readonly t: 'cancel'; readonly id: ObjectId; readonly isForced: boolean; readonly isRecursive: boolean }
 
+const NO_BYTES = new Uint8Array(0)
+/** An argument may be lost again while it is made again; not for ever. */
+const LOST_ARGUMENT_TRIES_MAX = 20
 /** Ray's back-off before a task runs again whose worker was ended for memory. */
 const OOM_RETRY_MS = 1000
 
@@ -63,6 +67,7 @@ export class CoreWorker {
   /** Owners that want to know when nothing of a dead process can reach us any more. */
   readonly #settling: { readonly of: WorkerTag; readonly owner: WorkerTag }[] = []
   #effects: CoreOutput[] = []
+  #now: Ms = 0
   #sequence = 0
 
   constructor(tag: WorkerTag, encodePrimitive: (value: unknown) => Uint8Array, excessQueueingWarnThreshold?: number) {
@@ -88,6 +93,7 @@ export class CoreWorker {
 
   /** What is to be done now, in order. */
   drain(): readonly CoreOutput[] {
+    for (const record of this.table.takeRevived()) this.#runAgain(record)
     const effects = this.#effects
     if (effects.length > 0) this.#effects = []
     return effects
@@ -109,6 +115,7 @@ export class CoreWorker {
 
   /** The task's return objects exist already (`createReturns`). */
   submit(now: Ms, task: Task): void {
+    this.#now = now
     this.#open.set(task.sequence, task)
     const resolution = this.#dependencies.add(task, this.#effects)
     if (task.actorId !== null) {
@@ -131,14 +138,34 @@ export class CoreWorker {
 
   /** A good reply with one value: the hot path. */
   completeOne(now: Ms, task: Task, state: ValueState, microseconds: number): void {
+    const id = makeObjectId(this.tag, task.sequence)
+    if (state.kind === 'stored') return this.#completeStored(now, task, [id], [state], microseconds)
     this.#finish(now, task, microseconds)
-    this.#fulfil(now, makeObjectId(this.tag, task.sequence), state)
+    this.#fulfil(now, id, state)
+  }
+
+  /** Keeps what is needed to make them again, before the task's arguments are let go of. */
+  #completeStored(
+    now: Ms,
+    task: Task,
+    ids: readonly ObjectId[],
+    states: readonly ValueState[],
+    microseconds: number,
+  ): void {
+    const known = this.table.recordOf(ids)
+    const record = known ?? recordOf(task, task.args ?? NO_BYTES, this.table)
+    for (let i = 0; i < states.length; i++) this.#fulfil(now, ids[i] as ObjectId, states[i] as ValueState)
+    if (known) known.isRunning = false
+    else if (record) this.table.keep(record, ids, this.#effects)
+    this.#finish(now, task, microseconds)
   }
 
   complete(now: Ms, task: Task, states: readonly ValueState[], microseconds: number): void {
-    this.#finish(now, task, microseconds)
-    for (let i = 0; i < states.length; i++) {
-      this.#fulfil(now, makeObjectId(this.tag, task.sequence + i), states[i] as ValueState)
+    const ids = states.map((_, i) => makeObjectId(this.tag, task.sequence + i))
+    if (states.some((state) => state.kind === 'stored')) this.#completeStored(now, task, ids, states, microseconds)
+    else {
+      this.#finish(now, task, microseconds)
+      for (let i = 0; i < states.length; i++) this.#fulfil(now, ids[i] as ObjectId, states[i] as ValueState)
     }
     if (task.numReturns === STREAMING) {
       this.streams.finish(task.sequence)
@@ -266,6 +293,7 @@ export class CoreWorker {
   // From the world
 
   onMessage(now: Ms, message: FromNode): void {
+    this.#now = now
     switch (message.t) {
       case 'lease.granted':
         this.#tasks.onGranted(now, message.leaseId, message.worker, this.#effects)
@@ -413,6 +441,54 @@ export class CoreWorker {
     else this.#tasks.submit(now, task, this.#effects)
   }
 
+  /** A stored copy of an object could not be found. Of an owned one: it is made again, or fails. */
+  onCopyLost(id: ObjectId, storageId: ObjectId): void {
+    if (this.table.isOwned(id)) this.#lose((one) => one === storageId)
+    else {
+      this.table.forgetLocation(id)
+      const body = { t: 'ref.copyLost', id, storageId } as const
+      this.#effects.push({ t: 'toNode', message: { t: 'ref.route', to: ownerOf(id), body } })
+    }
+  }
+
+  #lose(isLost: (storageId: ObjectId) => boolean): void {
+    for (const id of this.table.lose(isLost, this.#effects))
+      this.#effects.push({ t: 'fail', ids: [id], failure: { kind: 'lost', id } })
+  }
+
+  /** A task found one of its stored arguments gone: it is sent again with what the argument is by then. True: it is. */
+  retryLostArgument(now: Ms, task: Task): boolean {
+    if (task.pendingArgs === null || task.cancel !== 'no' || task.attempt >= LOST_ARGUMENT_TRIES_MAX) return false
+    this.#leave(now, task, -1)
+    task.attempt++
+    task.args = null
+    const resolution = this.#dependencies.add(task, this.#effects)
+    if (task.actorId !== null) this.#failActorCall(this.actors.resubmit(task, this.#effects))
+    else if (resolution) this.#onResolution(now, resolution)
+    return true
+  }
+
+  /** Lineage: the task of `record` once more. */
+  #runAgain(record: LineageRecord): void {
+    const { task, parts, blob, claimed } = record
+    this.table.reopen(record)
+    if (record.retriesLeft === 0) {
+      const ids: ObjectId[] = []
+      for (let i = 0; i < task.numReturns; i++) ids.push(makeObjectId(this.tag, task.sequence + i))
+      for (const id of ids) this.#effects.push({ t: 'fail', ids: [id], failure: { kind: 'lost', id } })
+      return
+    }
+    if (record.retriesLeft > 0) record.retriesLeft--
+    for (const id of claimed) this.table.hold(id)
+    const again: Task = {
+      ...task,
+      ...{ args: blob, pendingArgs: parts, openDependencies: 0, pinned: claimed, nestedRefs: [] },
+      ...{ retriesLeft: record.retriesLeft, attempt: task.attempt + 1, isSuspect: false, cancel: 'no', handleId: 0 },
+      ...{ target: null, previous: null, next: null },
+    }
+    this.submit(this.#now, again)
+  }
+
   #fulfil(now: Ms, id: ObjectId, state: ValueState): void {
     this.table.fulfil(id, state, this.#effects)
     if (this.#dependencies.waitingCount > 0) this.#wake(now, id)
@@ -528,6 +604,10 @@ export class CoreWorker {
       this.#onWorkerDied(now, { ...exit, tag, detail: `its node ${nodeId.slice(0, 8)} died: ${detail}` })
       if (this.#connected.has(tag)) this.#effects.push({ t: 'disconnect', tag })
     }
+    this.#lose((storageId) => {
+      const maker = ownerOf(storageId)
+      return tagBlocks.some(({ first, count }) => maker >= first && maker < first + count)
+    })
   }
 
   #onWorkerDied(now: Ms, exit: ExitInfo): void {
@@ -599,6 +679,8 @@ export class CoreWorker {
     } else if (body.t === 'ref.settle') {
       if (this.#connected.has(body.of)) this.#settling.push(body)
       else this.#settle(body)
+    } else if (body.t === 'ref.copyLost') {
+      if (this.table.owned.has(body.id)) this.#lose((storageId) => storageId === body.storageId)
     } else this.table.onRefMessage(body, this.#effects)
   }
 

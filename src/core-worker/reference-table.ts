@@ -23,9 +23,12 @@ import { DenseTable } from '../kernel/dense-table.ts'
 import { invariant } from '../kernel/invariant.ts'
 import type { ObjectLocation, RefMessage } from '../wire/messages.ts'
 import type { Effects } from './effects.ts'
+import { Lineage, type LineageRecord } from './lineage.ts'
 
 export type ValueState =
   | { readonly kind: 'pending' }
+  /** Nobody needs it but tasks that may have to be run again, or its copy is lost: it is made again when it is asked for. */
+  | { readonly kind: 'evicted' }
   /** A small immutable value, kept decoded. */
   | { readonly kind: 'primitive'; readonly value: unknown }
   | ObjectLocation
@@ -38,6 +41,8 @@ export interface OwnedObject {
   borrowers: Map<number, number> | null
   hasEscaped: boolean
   isPublished: boolean
+  /** How to make it again, and how many kept tasks would need it for that. */
+  lineage: { record: LineageRecord | null; claims: number } | null
   /** Not an object but an actor's handles: what to say when nobody holds them. */
   actorId: string | null
 }
@@ -50,6 +55,7 @@ export interface BorrowedObject {
   isResolving: boolean
 }
 
+const NOTHING_REVIVED: LineageRecord[] = []
 const PENDING: ValueState = { kind: 'pending' }
 /** No bytes: the shell reads it as `ObjectFreedError`. */
 const FREED: ValueState = { kind: 'error', bytes: new Uint8Array(0) }
@@ -58,6 +64,8 @@ export class ReferenceTable {
   readonly tag: WorkerTag
   readonly owned: DenseTable<OwnedObject>
   readonly borrowed = new Map<ObjectId, BorrowedObject>()
+  readonly lineage = new Lineage()
+  readonly #revived: LineageRecord[] = []
   /** Turns a primitive state into the bytes that others can read. Pure, given by the shell. */
   readonly #encodePrimitive: (value: unknown) => Uint8Array
 
@@ -75,6 +83,7 @@ export class ReferenceTable {
       borrowers: null,
       hasEscaped: false,
       isPublished: false,
+      lineage: null,
       actorId,
     }
     this.owned.set(id, object)
@@ -247,6 +256,7 @@ export class ReferenceTable {
   freeNow(id: ObjectId, effects: Effects): boolean {
     const owned = this.owned.get(id)
     if (!owned || owned.actorId !== null || owned.state.kind === 'pending') return false
+    if (owned.lineage) owned.lineage.record = null // What is freed is not made again.
     const state = owned.state
     owned.state = FREED
     this.#discard(state, effects)
@@ -269,7 +279,7 @@ export class ReferenceTable {
   /** The value's state, asking the node for a borrowed one that is not known yet. */
   look(id: ObjectId, effects: Effects): ValueState {
     const owned = this.owned.get(id)
-    if (owned) return owned.state
+    if (owned) return owned.state.kind === 'evicted' ? this.#revive(id, owned) : owned.state
     if (this.isOwned(id)) return FREED // It came back in a value that outlived the count.
     const borrowed = this.borrowed.get(id)
     if (!borrowed) return FREED // Nobody held it any more: it was released here.
@@ -281,6 +291,107 @@ export class ReferenceTable {
     return PENDING
   }
 
+  /** As it is, without asking for anything. */
+  stateOf(id: ObjectId): ValueState | undefined {
+    return this.owned.get(id)?.state ?? this.borrowed.get(id)?.location ?? undefined
+  }
+
+  // Lineage
+
+  /** Returns of a finished task can be made again. */
+  keep(record: LineageRecord, returns: readonly ObjectId[], effects: Effects): void {
+    for (const id of returns) {
+      const owned = this.owned.get(id)
+      if (owned?.state.kind !== 'stored') continue
+      owned.lineage ??= { record: null, claims: 0 }
+      owned.lineage.record = record
+      record.returns++
+    }
+    if (record.returns === 0) return
+    for (const id of record.claimed) {
+      const owned = this.owned.get(id)
+      if (!owned) continue
+      owned.lineage ??= { record: null, claims: 0 }
+      owned.lineage.claims++
+    }
+    for (const old of this.lineage.add(record)) this.#forgetRecord(old, effects)
+  }
+
+  /** How to make them, if that is known of any of them. */
+  recordOf(ids: readonly ObjectId[]): LineageRecord | undefined {
+    for (const id of ids) {
+      const record = this.owned.get(id)?.lineage?.record
+      if (record) return record
+    }
+    return undefined
+  }
+
+  /** Stored copies that are lost. What can be made again will be, when it is asked for or held; the others, that cannot. */
+  lose(isLost: (storageId: ObjectId) => boolean, effects: Effects): ObjectId[] {
+    const hopeless: ObjectId[] = []
+    for (const [id, owned] of this.owned) {
+      const { state } = owned
+      if (state.kind !== 'stored' || !isLost(state.storageId)) continue
+      if (owned.isPublished) effects.push({ t: 'toNode', message: { t: 'object.withdraw', ids: [id] } })
+      owned.isPublished = false
+      for (const ref of state.refs) this.release(ref, effects)
+      owned.state = { kind: 'evicted' }
+      if (!owned.lineage?.record) {
+        owned.state = PENDING
+        hopeless.push(id)
+      } else if (owned.hasEscaped) this.#revive(id, owned) // Others may ask at any time.
+    }
+    return hopeless
+  }
+
+  /** Records to be run again. */
+  takeRevived(): LineageRecord[] {
+    return this.#revived.length === 0 ? NOTHING_REVIVED : this.#revived.splice(0)
+  }
+
+  /** Its returns are pending again, if they are lost or given up. */
+  reopen(record: LineageRecord): void {
+    const { task } = record
+    for (let i = 0; i < task.numReturns; i++) {
+      const owned = this.owned.get(makeObjectId(this.tag, task.sequence + i))
+      if (owned?.state.kind === 'evicted') owned.state = PENDING
+    }
+  }
+
+  #revive(id: ObjectId, owned: OwnedObject): ValueState {
+    const record = owned.lineage?.record
+    if (!record) return owned.state.kind === 'evicted' ? FREED : owned.state
+    owned.state = PENDING
+    if (!record.isRunning) {
+      record.isRunning = true
+      this.#revived.push(record)
+    }
+    void id
+    return PENDING
+  }
+
+  /** L1 */
+  #leaveRecord(owned: OwnedObject, effects: Effects): void {
+    const record = owned.lineage?.record
+    if (!record || --record.returns > 0) return
+    this.lineage.remove(record)
+    this.#forgetRecord(record, effects)
+  }
+
+  #forgetRecord(record: LineageRecord, effects: Effects): void {
+    const { task } = record
+    for (let i = 0; i < task.numReturns; i++) {
+      const owned = this.owned.get(makeObjectId(this.tag, task.sequence + i))
+      if (owned?.lineage?.record === record) owned.lineage.record = null
+    }
+    for (const id of record.claimed) {
+      const owned = this.owned.get(id)
+      if (!owned?.lineage) continue
+      owned.lineage.claims--
+      this.#dropIfUnused(id, owned, effects)
+    }
+  }
+
   /** A stored copy could not be read: forget what we knew. */
   forgetLocation(id: ObjectId): void {
     const borrowed = this.borrowed.get(id)
@@ -288,14 +399,15 @@ export class ReferenceTable {
   }
 
   locationOf(state: ValueState): ObjectLocation {
-    invariant(state.kind !== 'pending', 'a pending object has no location')
+    invariant(state.kind !== 'pending' && state.kind !== 'evicted', 'an object without a value has no location')
     if (state.kind === 'primitive') return { kind: 'inline', bytes: this.#encodePrimitive(state.value), refs: [] }
     return state
   }
 
   check(): void {
     for (const [id, owned] of this.owned) {
-      const isNeeded = owned.holds > 0 || (owned.borrowers !== null && owned.borrowers.size > 0)
+      const isClaimed = owned.lineage !== null && owned.lineage.claims > 0
+      const isNeeded = owned.holds > 0 || (owned.borrowers !== null && owned.borrowers.size > 0) || isClaimed
       invariant(isNeeded, `R1: object ${id} is kept though nobody needs it`)
     }
     for (const [id, borrowed] of this.borrowed) {
@@ -329,7 +441,8 @@ export class ReferenceTable {
   }
 
   #publish(id: ObjectId, owned: OwnedObject, effects: Effects): void {
-    if (owned.isPublished || owned.state.kind === 'pending' || owned.actorId !== null) return
+    if (owned.isPublished || owned.actorId !== null) return
+    if (owned.state.kind === 'pending' || owned.state.kind === 'evicted') return
     owned.isPublished = true
     const location = this.locationOf(owned.state)
     if (location.kind !== 'error') for (const ref of location.refs) this.escape(ref, effects)
@@ -339,7 +452,9 @@ export class ReferenceTable {
   #dropIfUnused(id: ObjectId, owned: OwnedObject, effects: Effects): void {
     if (owned.holds > 0) return
     if (owned.borrowers !== null && owned.borrowers.size > 0) return
+    if (owned.lineage !== null && owned.lineage.claims > 0) return this.#evict(id, owned, effects)
     this.owned.delete(id)
+    if (owned.lineage !== null) this.#leaveRecord(owned, effects)
     if (owned.actorId !== null) {
       effects.push({ t: 'toNode', message: { t: 'actor.outOfScope', actorId: owned.actorId } })
       return
@@ -347,6 +462,17 @@ export class ReferenceTable {
     // Also when it was never published: somebody may have asked for it.
     if (owned.hasEscaped) effects.push({ t: 'toNode', message: { t: 'object.unpublish', ids: [id] } })
     this.#discard(owned.state, effects)
+  }
+
+  /** Only tasks that may be run again need it: its value goes, the way to make it stays. */
+  #evict(id: ObjectId, owned: OwnedObject, effects: Effects): void {
+    if (owned.state.kind === 'evicted' || owned.state.kind === 'pending') return
+    if (owned.hasEscaped) effects.push({ t: 'toNode', message: { t: 'object.unpublish', ids: [id] } })
+    owned.isPublished = false
+    owned.hasEscaped = false
+    const { state } = owned
+    owned.state = { kind: 'evicted' }
+    this.#discard(state, effects)
   }
 
   #discard(state: ValueState, effects: Effects): void {

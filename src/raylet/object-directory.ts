@@ -41,6 +41,11 @@ export class ObjectDirectory {
     }
   }
 
+  /** Their values are being made again. */
+  withdraw(ids: readonly ObjectId[]): void {
+    for (const id of ids) this.#published.delete(id)
+  }
+
   /** `tag` was told that there will be no value. */
   giveUp(id: ObjectId, tag: WorkerTag): void {
     const waiting = this.#waiting.get(id)

@@ -103,7 +103,7 @@ export class Raylet {
   readonly pool: WorkerPool
   readonly view: ClusterView
   readonly hub: Hub
-  readonly #spill: Spill
+  readonly spill: Spill
   readonly #groups: Groups
   readonly #out = new Outbox()
   readonly #config: RayletConfig
@@ -122,7 +122,7 @@ export class Raylet {
     this.#config = config
     this.view = new ClusterView(config.nodeId)
     this.hub = new Hub(this.view, this.#out, (tag) => this.#clients.has(tag))
-    this.#spill = new Spill(this.view, this.#out)
+    this.spill = new Spill(this.view, this.#out)
     this.leases = new LeaseManager(config.total)
     this.#groups = new Groups(this.view, this.#out, this.leases)
     this.#memory = new MemoryGuard(config.memoryThreshold ?? 0.95)
@@ -149,7 +149,7 @@ export class Raylet {
       workers: this.pool.workers.size,
       starting: this.pool.startingCount,
       leases: this.leases.leases.size,
-      waiting: this.leases.waiting + this.#spill.parked,
+      waiting: this.leases.waiting + this.spill.parked,
       published: this.hub.directory.size,
       asked: this.hub.asked,
     }
@@ -192,14 +192,14 @@ export class Raylet {
       case 'lease.request':
         return this.#request(from, message.leaseId, message.spec)
       case 'lease.cancel':
-        if (this.#spill.forward(message.leaseId, message)) return
+        if (this.spill.forward(message.leaseId, message)) return
         if (!this.leases.withdraw(message.leaseId)) this.#endLease(message.leaseId, false)
         return
       case 'lease.return':
-        if (this.#spill.forward(message.leaseId, message)) return
+        if (this.spill.forward(message.leaseId, message)) return
         return this.#endLease(message.leaseId, message.dispose)
       case 'lease.kill': {
-        if (this.#spill.forward(message.leaseId, message)) return
+        if (this.spill.forward(message.leaseId, message)) return
         const lease = this.leases.leases.get(message.leaseId)
         if (lease) this.#kill(lease.worker, message.reason, message.detail)
         return
@@ -223,6 +223,8 @@ export class Raylet {
         return this.hub.publish(message.id, message.location)
       case 'object.unpublish':
         return this.hub.directory.unpublish(message.ids)
+      case 'object.withdraw':
+        return this.hub.directory.withdraw(message.ids)
       case 'object.resolve':
         return this.hub.resolve(from, message.id)
       case 'object.free':
@@ -319,7 +321,7 @@ export class Raylet {
     for (const { before, now } of changes) {
       if (now.state === 'DEAD' && before?.state !== 'DEAD') this.#nodeDied(now)
     }
-    for (const { leaseId, owner, spec } of this.#spill.takeParked()) this.#request(owner, leaseId, spec)
+    for (const { leaseId, owner, spec } of this.spill.takeParked()) this.#request(owner, leaseId, spec)
     this.#moveWaiting()
   }
 
@@ -332,7 +334,7 @@ export class Raylet {
     this.leases.withdrawWhere((owner) => this.view.nodeOf(owner) === nodeId)
     this.#out.broadcast({ t: 'node.died', nodeId, tagBlocks, detail: reason })
     this.#local({ t: 'peerDied', nodeId })
-    for (const { leaseId, owner, spec } of this.#spill.nodeDied(nodeId)) this.#request(owner, leaseId, spec)
+    for (const { leaseId, owner, spec } of this.spill.nodeDied(nodeId)) this.#request(owner, leaseId, spec)
     this.#grantAll()
   }
 
@@ -353,15 +355,15 @@ export class Raylet {
         return
       }
       case 'lease.granted':
-        return this.#spill.granted(nodeId, message.leaseId, message.worker, message.gpuIds)
+        return this.spill.granted(nodeId, message.leaseId, message.worker, message.gpuIds)
       case 'lease.refused': {
-        const back = this.#spill.takeBack(nodeId, message.leaseId)
+        const back = this.spill.takeBack(nodeId, message.leaseId)
         if (back) this.#send(back.owner, { t: 'lease.refused', leaseId: message.leaseId, error: message.error })
         return
       }
       case 'lease.rejected': {
         this.view.note(nodeId, message.available)
-        const back = this.#spill.takeBack(nodeId, message.leaseId)
+        const back = this.spill.takeBack(nodeId, message.leaseId)
         if (back) this.#sentBack(message.leaseId, back)
         return
       }
@@ -395,7 +397,7 @@ export class Raylet {
 
   #remoteDied(exit: ExitInfo): void {
     if (!this.view.died(exit.tag)) return
-    this.#spill.workerDied(exit.tag)
+    this.spill.workerDied(exit.tag)
     this.#endOwnedBy(exit.tag)
     const storageIds = this.hub.onWorkerDied(exit.tag)
     if (storageIds.length > 0) this.#local({ t: 'freeStored', storageIds, from: GCS })
@@ -418,10 +420,10 @@ export class Raylet {
   #moveWaiting(): void {
     for (const request of this.leases.stuck()) {
       if (request.owner === GCS || this.view.isRemote(request.owner)) continue
-      const choice = this.#spill.choose(request.spec, this.#here(), true)
+      const choice = this.spill.choose(request.spec, this.#here(), true)
       if (choice.kind !== 'node' || choice.mayWait) continue
       this.leases.withdraw(request.leaseId)
-      this.#spill.send(request.leaseId, request.owner, request.spec, choice)
+      this.spill.send(request.leaseId, request.owner, request.spec, choice)
     }
   }
 
@@ -454,7 +456,7 @@ export class Raylet {
   #onGroup(group: FollowedGroup): void {
     this.#groups.onGroup(group)
     this.#askAgain(group.groupId)
-    for (const { leaseId, owner, spec } of this.#spill.takeParked(group.groupId)) this.#request(owner, leaseId, spec)
+    for (const { leaseId, owner, spec } of this.spill.takeParked(group.groupId)) this.#request(owner, leaseId, spec)
     if (group.state === 'REMOVED') this.#groups.forget(group.groupId)
   }
 
@@ -473,7 +475,7 @@ export class Raylet {
   /** Asked for elsewhere, unless that was on the latest word: then newer word is awaited (Q3). */
   #sentBack(leaseId: LeaseId, back: Away): void {
     const { owner, spec, group, mayWait } = back
-    if (mayWait && this.#groups.isLatest(group)) this.#spill.park(leaseId, owner, spec)
+    if (mayWait && this.#groups.isLatest(group)) this.spill.park(leaseId, owner, spec)
     else this.#request(owner, leaseId, spec)
   }
 
@@ -564,13 +566,13 @@ export class Raylet {
 
   #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
     if (owner === GCS || this.leases.knows(leaseId)) return this.#requestHere(owner, leaseId, spec)
-    if (this.#spill.knows(leaseId)) return
+    if (this.spill.knows(leaseId)) return
     const { strategy } = spec
     const choice =
-      strategy.kind === 'bundle' ? this.#groups.choose(spec, strategy) : this.#spill.choose(spec, this.#here())
+      strategy.kind === 'bundle' ? this.#groups.choose(spec, strategy) : this.spill.choose(spec, this.#here())
     if (choice.kind === 'here') this.#requestHere(owner, leaseId, spec)
-    else if (choice.kind === 'node') this.#spill.send(leaseId, owner, spec, choice)
-    else if (choice.kind === 'park') this.#spill.park(leaseId, owner, spec)
+    else if (choice.kind === 'node') this.spill.send(leaseId, owner, spec, choice)
+    else if (choice.kind === 'park') this.spill.park(leaseId, owner, spec)
     else this.#refuse(owner, leaseId, choice.error)
   }
 
@@ -706,7 +708,7 @@ export class Raylet {
   }
 
   #endOwnedBy(owner: WorkerTag): void {
-    this.#spill.ownerDied(owner)
+    this.spill.ownerDied(owner)
     this.leases.withdrawOf(owner)
     for (const lease of [...this.leases.leases.values()]) {
       if (lease.owner === owner) this.#kill(lease.worker, 'ownerDied', 'the process that had leased it is gone')

@@ -5,11 +5,12 @@
 //   C2. A promise given to a user settles: by its value, its error, its time-out, or the node's end.
 //   C3. Values are serialized when they are handed over, and deserialized for each reader: nobody shares mutable state by accident.
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { CoreWorker } from '../core-worker/core-worker.ts'
 import type { CoreOutput, Failure, Target, Task } from '../core-worker/effects.ts'
 import type { ValueState } from '../core-worker/reference-table.ts'
 import { Replies } from '../core-worker/replies.ts'
-import { errorFromWire, makeError, makeTaskError, type RayError } from '../errors/index.ts'
+import { errorFromWire, makeError, makeTaskError, RayError } from '../errors/index.ts'
 import {
   formatObjectId,
   type JobId,
@@ -48,6 +49,10 @@ const CANCEL_GRACE_MS = 300
 /** With so few tasks under way, every answer is waited for. */
 const SPIN_TASKS_MAX = 4
 const LOCATE_TRIES_MAX = 5
+/** What a worker says of an argument: its owner has it made again, and sends the task anew. */
+const ARGUMENT_GONE = 'its stored copy, an argument, is gone'
+const LOST_TRIES_MAX = 40
+const LOST_RETRY_MS = 50
 
 export interface Identity {
   readonly tag: WorkerTag
@@ -156,6 +161,7 @@ export class CoreRuntime {
     const state = this.core.table.look(id, this.core.effects)
     switch (state.kind) {
       case 'pending':
+      case 'evicted':
         return PENDING
       case 'primitive':
         return state.value
@@ -189,12 +195,31 @@ export class CoreRuntime {
 
   #readMoved(id: ObjectId, storageId: ObjectId, size: number): Later {
     const found = this.#openMoved(storageId, size).then((bytes) => {
-      if (!bytes) throw makeError('OBJECT_LOST', { id: this.formatId(id), detail: 'its stored copy is gone' })
+      if (!bytes) return this.#readAgain(id, storageId)
       const value = this.decodeValue(bytes)
       return value instanceof Later ? value.promise : value
     })
     this.core.table.hold(id)
     return new Later(found.finally(() => this.release(id)))
+  }
+
+  /** No copy is left. Its owner may have another one made; an argument's is told to whoever sent it. */
+  async #readAgain(id: ObjectId, storageId: ObjectId): Promise<unknown> {
+    for (let tries = 0; id !== storageId || this.core.table.isOwned(id); tries++) {
+      const isStale = this.core.table.stateOf(id)
+      if (tries > LOST_TRIES_MAX || !isStale) break
+      if (isStale.kind === 'stored' && isStale.storageId === storageId) this.core.onCopyLost(id, storageId)
+      this.perform()
+      if (tries > 0) await sleep(LOST_RETRY_MS) // The word of the loss has to reach the owner first.
+      await this.whenReady([id])
+      const state = this.core.table.look(id, this.core.effects)
+      if (state.kind === 'stored' && state.storageId === storageId) continue
+      const value = this.read(id)
+      this.perform()
+      return value instanceof Later ? value.promise : value
+    }
+    const detail = id === storageId ? ARGUMENT_GONE : 'its stored copy is gone'
+    throw makeError('OBJECT_LOST', { id: this.formatId(id), detail })
   }
 
   /** It may move on between the node's answer and our look: then the node is asked again. */
@@ -563,7 +588,14 @@ export class CoreRuntime {
     }
   }
 
+  #isLostArgument(bytes: Uint8Array): boolean {
+    const error = this.#importsOf(bytes) ? null : (this.decodeError(bytes) as { cause?: unknown })
+    const { cause } = error ?? {}
+    return cause instanceof RayError && cause.code === 'OBJECT_LOST' && cause.params.detail === ARGUMENT_GONE
+  }
+
   #onTaskError(task: Task, bytes: Uint8Array, microseconds: number): void {
+    if (task.pendingArgs !== null && this.#isLostArgument(bytes) && this.core.retryLostArgument(now(), task)) return
     const { retryOn } = task
     const ready = retryOn ? this.#importsOf(bytes) : null
     const complete = (): void =>

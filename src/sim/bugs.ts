@@ -275,9 +275,11 @@ export const BUGS: readonly Bug[] = [
     name: 'infeasibleWaits',
     what: 'a request that no node can fit waits for ever',
     seeds: 60,
-    raylet: ({ leases }) => {
+    raylet: ({ leases, spill }) => {
       const request = leases.request.bind(leases)
       leases.request = (leaseId, owner, spec) => request(leaseId, owner, { ...spec, onInfeasible: 'wait' })
+      const choose = spill.choose.bind(spill)
+      spill.choose = (spec, ...rest) => choose({ ...spec, onInfeasible: 'wait' }, ...rest)
     },
   },
   {

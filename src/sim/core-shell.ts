@@ -121,6 +121,7 @@ export class CoreShell {
     const state = this.core.table.look(id, this.core.effects)
     switch (state.kind) {
       case 'pending':
+      case 'evicted':
         return undefined
       case 'primitive':
         return { value: state.value }

@@ -217,6 +217,8 @@ export type RefMessage =
   | { readonly t: 'ref.remove'; readonly id: ObjectId; readonly borrower: WorkerTag; readonly count: number }
   /** From the owner: it no longer had the object when the borrower's hold came (its giver has died). */
   | { readonly t: 'ref.lost'; readonly id: ObjectId }
+  /** To the owner: the copy could not be found anywhere. */
+  | { readonly t: 'ref.copyLost'; readonly id: ObjectId; readonly storageId: ObjectId }
   /** From an owner: `of` is gone; say when nothing that it gave away can reach you any more. */
   | { readonly t: 'ref.settle'; readonly of: WorkerTag; readonly owner: WorkerTag }
   | { readonly t: 'ref.settled'; readonly of: WorkerTag; readonly borrower: WorkerTag }
@@ -276,6 +278,8 @@ export type ToNode =
   /** The owner's word on an object whose reference has left it: all may resolve it here, however busy the owner is. */
   | { readonly t: 'object.publish'; readonly id: ObjectId; readonly location: ObjectLocation }
   | { readonly t: 'object.unpublish'; readonly ids: readonly ObjectId[] }
+  /** Their values are lost and being made again: who asks waits for the next publication. */
+  | { readonly t: 'object.withdraw'; readonly ids: readonly ObjectId[] }
   /** Answered by `object.resolved` when published, or at once if its owner is dead. */
   | { readonly t: 'object.resolve'; readonly id: ObjectId }
   /** The copy is not at its usual place: where is it? Answered by `object.located`. */
