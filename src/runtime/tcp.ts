@@ -106,6 +106,16 @@ export class FramedSocket {
     process.nextTick(() => this.flush())
   }
 
+  /** As `write`, at once; `onTaken` when the kernel has the bytes, or never will: the body may change again. */
+  writeBody(head: Uint8Array | null, body: Uint8Array, onTaken: () => void): void {
+    if (this.isClosed) return void process.nextTick(onTaken)
+    this.flush()
+    this.#socket.cork()
+    if (head) this.#socket.write(head)
+    this.#socket.write(body, onTaken)
+    this.#socket.uncork()
+  }
+
   flush(): void {
     this.#isScheduled = false
     const pending = this.#pending

@@ -17,6 +17,7 @@ import type { SpillLocation } from '../../wire/messages.ts'
 import { ShmControl } from './control.ts'
 import { DiskGuard } from './disk-guard.ts'
 import { segmentName } from './layout.ts'
+import { PulledCopies } from './pulled-copies.ts'
 import { isUnread, type StoreFolders } from './segment-store.ts'
 import { SpillFiles } from './spill-files.ts'
 
@@ -50,6 +51,8 @@ export interface NodeStoreEvents {
   recycle(maker: WorkerTag, ids: readonly ObjectId[]): boolean
   /** To the maker: these lie on disk now. */
   spilled(maker: WorkerTag, ids: readonly ObjectId[]): void
+  /** Whole copies of values of other nodes are given up for lack of room. */
+  evicted?(ids: readonly ObjectId[]): void
 }
 
 /** Collections that free nothing become rarer: each costs every process a pause. */
@@ -69,6 +72,8 @@ export class NodeStore {
   readonly #events: NodeStoreEvents
   readonly #control: ShmControl
   readonly #files: SpillFiles
+  /** Of values of other nodes. */
+  readonly pulled: PulledCopies
   readonly #copies = new Map<ObjectId, Copy>()
   /** Freed before their makers' word of them arrived: the two come over different connections. */
   readonly #freedEarly = new Set<ObjectId>()
@@ -92,6 +97,8 @@ export class NodeStore {
     this.#control = new ShmControl(config.shmDir)
     const guard = new DiskGuard(config.diskThreshold, config.diskCheckMs)
     this.#files = new SpillFiles({ dirs: config.spillDirs, guard, bufferBytes: config.spillBufferBytes })
+    const onEvicted = (ids: readonly ObjectId[]): void => events.evicted?.(ids)
+    this.pulled = new PulledCopies(config, { control: this.#control, guard, onEvicted })
   }
 
   created(id: ObjectId, owner: WorkerTag, size: number, spilled: SpillLocation | null): void {
@@ -109,7 +116,33 @@ export class NodeStore {
   locate(id: ObjectId): SpillLocation | 'shm' | null {
     const copy = this.#copies.get(id)
     if (copy) return copy.spilled ?? 'shm'
+    const pulled = this.pulled.locate(id)
+    if (pulled) return pulled
     return fs.existsSync(this.#shmPath(id)) ? 'shm' : null
+  }
+
+  /** A value that was made here, for other nodes; 'soon': it is written, but its maker's word of it is still under way. */
+  look(id: ObjectId): { readonly size: number } | 'soon' | null {
+    const copy = this.#copies.get(id)
+    if (copy) return copy.isFreed ? null : { size: copy.size }
+    if (this.#freedEarly.has(id)) return null
+    const dirs = [this.#config.shmDir, ...this.#config.spillDirs]
+    return dirs.some((dir) => fs.existsSync(path.join(dir, segmentName(id)))) ? 'soon' : null
+  }
+
+  /** Where the bytes of a value lie now, behind a header page at `offset`; also of a copy that is still coming. */
+  fileOf(id: ObjectId): SpillLocation | null {
+    const copy = this.#copies.get(id)
+    if (copy) return copy.spilled ?? { path: this.#shmPath(id), offset: 0 }
+    const file = this.pulled.fileOf(id)
+    return file === null ? null : { path: file, offset: 0 }
+  }
+
+  /** Room for a copy of a value of another node. */
+  beginPulled(id: ObjectId, size: number): boolean {
+    const isMade = this.pulled.begin(id, size)
+    if (!isMade || this.#excessBytes() > 0) this.#relieve()
+    return isMade
   }
 
   /** `from` has dealt with the segments that it made itself. */
@@ -165,7 +198,7 @@ export class NodeStore {
     const owned = [...this.#copies.values()].filter((copy) => copy.owner === tag).map((copy) => copy.id)
     this.free(owned, -1)
     for (const id of this.#freedEarly) if (ownerOf(id) === tag) this.#freedEarly.delete(id)
-    const needed = new Set([...this.#copies.keys()].map(segmentName))
+    const needed = new Set([...[...this.#copies.keys()].map(segmentName), ...this.pulled.names()])
     const isLeft = (name: string): boolean =>
       (name.startsWith(`${tag}-`) || name.startsWith(`pool-${tag}-`)) && !needed.has(name)
     const { shmDir, spillDirs } = this.#config
@@ -211,6 +244,7 @@ export class NodeStore {
       spilledBytes,
       spilledObjects,
       spilledObjectsEver: this.#spilledEver,
+      pulledObjects: this.pulled.size,
       fusedFiles: this.#files.count,
       capacityBytes: this.#config.capacityBytes,
     }
@@ -218,6 +252,7 @@ export class NodeStore {
 
   close(): void {
     for (const timer of this.#timers) clearTimeout(timer)
+    this.pulled.close()
   }
 
   #excessBytes(): number {
@@ -250,6 +285,7 @@ export class NodeStore {
 
   /** Starts as many moves as are needed and allowed. */
   #spill(): void {
+    if (this.#excessBytes() > 0) this.pulled.evict(this.#excessBytes())
     const wait = this.#retryAt - performance.now()
     if (wait > 0) {
       if (this.#excessBytes() > 0) this.#plan(wait)
