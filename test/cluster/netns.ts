@@ -26,6 +26,8 @@ interface Rule {
 }
 
 const PREFIX = 'rayts'
+/** Names are not used again: the kernel is not done with a namespace when its name is gone. */
+let made = 0
 
 export class Hosts {
   readonly hosts: readonly Host[]
@@ -50,22 +52,22 @@ export class Hosts {
       })
       return new Hosts(loopback, '', cannot)
     }
-    const mark = `${PREFIX}${process.pid}`
+    const mark = `${PREFIX}${process.pid}-${++made}`
     const net = freeNet(number)
     const names = Array.from({ length: count }, (_, i) => `${mark}-${i}`)
     const hosts = names.map((name, i) => {
       const prefix = ['nsenter', `--net=/run/netns/${name}`, '--']
       return { name, address: `${net}.${i + 2}`, prefix }
     })
-    const made = new Hosts(hosts, mark, null)
-    made.#watch([`${mark}-hub`, ...names])
+    const built = new Hosts(hosts, mark, null)
+    built.#watch([`${mark}-hub`, ...names])
     try {
-      made.#build(net)
+      built.#build(net)
     } catch (error) {
-      made.close()
+      built.close()
       throw error
     }
-    return made
+    return built
   }
 
   /** One can be cut: for `test.skipIf`. */
@@ -85,7 +87,7 @@ export class Hosts {
     ip('-n', hub, 'link', 'add', 'bridge', 'type', 'bridge')
     ip('-n', hub, 'link', 'set', 'bridge', 'up')
     // This process: a leg of the bridge that is in no namespace.
-    const own = `rv${process.pid}`
+    const own = `rv${process.pid}-${made}`
     ip('link', 'add', own, 'type', 'veth', 'peer', 'name', 'own', 'netns', hub)
     ip('address', 'add', `${net}.1/24`, 'dev', own)
     ip('link', 'set', own, 'up')
@@ -143,7 +145,7 @@ export class Hosts {
       run('tc', '-n', name, 'qdisc', 'add', 'dev', 'lo', 'root', 'netem', 'delay', '1ms')
       return null
     } catch (error) {
-      return `no delays: ${(error as Error).message.split('\n').at(-1)}`
+      return `no delays: ${(error as Error).message.trim().split('\n').at(-1)}`
     } finally {
       removeNamespaces([name])
     }
@@ -207,7 +209,7 @@ function probe(): string | null {
     run('nsenter', `--net=/run/netns/${name}`, '--', 'iptables', '-w', '-I', 'INPUT', '-s', '10.213.0.1', '-j', 'DROP')
     return null
   } catch (error) {
-    return `network namespaces do not work here: ${(error as Error).message.split('\n').at(-1)}`
+    return `network namespaces do not work here: ${(error as Error).message.trim().split('\n').at(-1)}`
   } finally {
     removeNamespaces([name])
   }
