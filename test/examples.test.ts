@@ -15,6 +15,7 @@ const ROWS: Readonly<Record<string, string>> = {
   'examples/crawler.ts': '[ACT-10][EXTRA-12]',
   'examples/zero-copy.ts': '[OBJ-02]',
   'examples/per-process.ts': '[PERF-09]',
+  'examples/placement-group.ts': '[PG-01][PG-07]',
   'examples/retries.ts': '[TASK-09][TASK-10]',
   'examples/guide/03-1-2-resources.ts': '[TASK-05][TASK-06][TASK-07][TASK-08]',
   'examples/guide/03-1-3-task-options.ts': '[TASK-12][TASK-13]',
