@@ -1,5 +1,7 @@
 // Full disks, small shared memory, and what crashes leave. Failure here looks like a lost value, a full disk, or files for ever.
+
 import { execFileSync, spawn } from 'node:child_process'
+import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
@@ -185,8 +187,10 @@ describe('after a crash of everything', () => {
   })
 
   test('[ARCH-17] a process id that is used again keeps nothing alive', () => {
-    const name = `session_2026-01-01_00-00-00_000000_${process.pid}_beef`
-    const dir = path.join(process.env.RAY_TMPDIR as string, name)
+    const root = process.env.RAY_TMPDIR as string
+    const mark = crypto.createHash('sha256').update(root).digest('hex').slice(0, 8)
+    const name = `session_2026-01-01_00-00-00_000000_${process.pid}_${mark}beef`
+    const dir = path.join(root, name)
     const shm = path.join(process.env.RAY_TS_SHM_DIR as string, `ray-ts-${name}`)
     fs.mkdirSync(dir, { recursive: true })
     fs.mkdirSync(shm)
@@ -197,6 +201,17 @@ describe('after a crash of everything', () => {
     fs.writeFileSync(path.join(dir, 'driver.pid'), `${process.pid} ${Number(birth) - 1}`)
     start()
     expect([fs.existsSync(dir), fs.existsSync(shm)]).toEqual([false, false])
+  })
+
+  test('[ARCH-17] what belongs to another temp root is left to starts of that one', () => {
+    const shm = path.join(
+      process.env.RAY_TS_SHM_DIR as string,
+      'ray-ts-session_2026-01-01_00-00-00_000000_1_0123abcdbeef',
+    )
+    fs.mkdirSync(shm)
+    start()
+    expect(fs.existsSync(shm)).toBe(true)
+    fs.rmdirSync(shm)
   })
 })
 

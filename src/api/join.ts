@@ -6,11 +6,11 @@ import { errorFromWire, makeError } from '../errors/index.ts'
 import type { Identity } from '../runtime/core-runtime.ts'
 import type { JoinInfo } from '../runtime/node-config.ts'
 import { NodeLink } from '../runtime/node-link.ts'
+import { randomUuid } from '../runtime/node-setup.ts'
 import { isNoted, randomHex, tempRoot } from '../runtime/session.ts'
 import type { FromNode } from '../wire/messages.ts'
 import { type Connection, connect, registration } from './connection.ts'
 import type { InitOptions } from './options.ts'
-import { randomUuid } from './start-local.ts'
 
 /** What is decided when a node starts, and cannot be asked of one that runs. */
 const NODE_OPTIONS = [

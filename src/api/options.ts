@@ -4,6 +4,7 @@
 //   O2. A value of the wrong type or range is an error that says what is right. Nothing is silently ignored.
 
 import { makeError } from '../errors/index.ts'
+import { OBJECT_STORE_BYTES_MIN } from '../runtime/node-setup.ts'
 import { SYSTEM_CONFIG_KEYS, type SystemConfigOptions } from '../runtime/system-config.ts'
 
 export type { SystemConfigOptions }
@@ -157,9 +158,6 @@ export interface InitOptions {
 /** How much is told, from everything to nothing but what ends the program. */
 export type LogLevel = 'debug' | 'info' | 'warning' | 'error' | 'critical'
 export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warning', 'error', 'critical']
-
-/** As in Ray. */
-export const OBJECT_STORE_BYTES_MIN = 75 * 1024 * 1024
 
 type Check = (value: unknown) => string | null
 

@@ -14,7 +14,7 @@
 import { errorFromWire } from '../errors/index.ts'
 import type { ActorId, NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
-import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { Demand, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type {
   ActorInfo,
   ActorSpec,
@@ -199,6 +199,13 @@ export class ActorManager {
   }
 
   /** Somewhere resources may have become free. */
+  /** Those that no node has room for. */
+  demand(): Demand[] {
+    return [...this.#unplaced].map(({ spec }) => {
+      return { resources: spec.placementResources, strategy: spec.lease.strategy, count: 1 }
+    })
+  }
+
   placeWaiting(): void {
     for (const actor of [...this.#unplaced]) this.#place(actor)
   }

@@ -9,7 +9,7 @@
 
 import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
-import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { ClusterStatus, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { ExitInfo, FromNode, LeaseSpec, ToNode } from '../wire/messages.ts'
 import { ActorManager, type Placement } from './actor-manager.ts'
 import { Kv } from './kv.ts'
@@ -75,6 +75,11 @@ export class Gcs {
     return this.#fx
   }
 
+  status(): ClusterStatus {
+    const { clusterId } = this.#config
+    return { clusterId, nodes: this.nodes.all(), demand: [...this.nodes.demand(), ...this.actors.demand()] }
+  }
+
   #onTimer(now: Ms, key: string): void {
     const [what, id = ''] = key.split(' ')
     if (what === 'pg') this.groups.onTimer(key.slice('pg '.length))
@@ -99,6 +104,7 @@ export class Gcs {
         return this.#register(now, message)
       case 'node.report':
         if (this.nodes.report(nodeId, message.available, message.waiting)) this.groups.released()
+        this.nodes.wants(nodeId, message.demand)
         return this.actors.placeWaiting()
       case 'node.leaving':
         return this.#nodeDied(now, nodeId, message.detail)

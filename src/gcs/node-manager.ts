@@ -14,7 +14,7 @@ import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { NodeTable } from '../scheduling/node-table.ts'
 import { subtract } from '../scheduling/resources.ts'
-import type { NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
+import type { Demand, NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
 import { PROTOCOL_VERSION, type Resources, type WireError } from '../wire/messages.ts'
 import { blockAt, TagMap } from '../wire/tag-map.ts'
 
@@ -30,6 +30,8 @@ interface Member {
   /** Processes that registered there and have not ended. */
   readonly processes: Set<WorkerTag>
   isConnected: boolean
+  /** What waits there, as it last said. */
+  demand: readonly Demand[]
   /** Pings since the last answer. */
   unanswered: number
 }
@@ -68,7 +70,7 @@ export class NodeManager {
       ...{ available: known?.view.available ?? total, waiting: 0, deathReason: null },
       version: (known?.view.version ?? 0) + 1,
     }
-    this.#members.set(nodeId, { view, processes, isConnected: true, unanswered: 0 })
+    this.#members.set(nodeId, { view, processes, isConnected: true, demand: known?.demand ?? [], unanswered: 0 })
     this.table.set(view)
     this.#changed.add(nodeId)
     const [first] = view.tagBlocks
@@ -101,6 +103,16 @@ export class NodeManager {
     const available = { ...member.view.available }
     subtract(available, resources)
     this.#change(member, { available })
+  }
+
+  wants(nodeId: NodeId, demand: readonly Demand[]): void {
+    const member = this.#living(nodeId)
+    if (member) member.demand = demand
+  }
+
+  /** What waits on living nodes. */
+  demand(): Demand[] {
+    return [...this.#members.values()].flatMap(({ view, demand }) => (view.state === 'DEAD' ? [] : demand))
   }
 
   drain(nodeId: NodeId): boolean {

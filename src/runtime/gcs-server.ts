@@ -18,6 +18,8 @@ export interface GcsServerEvents<In> {
   onMessage(nodeId: NodeId, message: In): void
   /** Closed by the other end, or broken: not by `disconnect`. */
   onClose(nodeId: NodeId): void
+  /** What whoever asks for the status of the cluster is told. */
+  status?(): unknown
 }
 
 type Message = { readonly t: string }
@@ -38,7 +40,10 @@ export class GcsServer<In extends Message, Out extends Message> {
     events: GcsServerEvents<In>,
   ): Promise<GcsServer<In, Out>> {
     const server = new GcsServer<In, Out>(events)
-    const purposes = { gcs: (socket: FramedSocket, greeting: Greeting) => server.#accept(socket, greeting) }
+    const purposes = {
+      gcs: (socket: FramedSocket, greeting: Greeting) => server.#accept(socket, greeting),
+      ...(events.status ? { status: (socket: FramedSocket) => server.#tell(socket) } : {}),
+    }
     server.#listener = await TcpListener.listen({ ...options, purposes })
     return server
   }
@@ -64,6 +69,11 @@ export class GcsServer<In extends Message, Out extends Message> {
   close(): void {
     for (const nodeId of [...this.#sockets.keys()]) this.disconnect(nodeId)
     this.#listener?.close()
+  }
+
+  #tell(socket: FramedSocket): void {
+    socket.send({ t: 'welcome', detail: this.#events.status?.() } as Answer)
+    socket.end()
   }
 
   #accept(socket: FramedSocket, { nodeId }: Greeting): void {

@@ -1,11 +1,8 @@
-// Starts a node process for a driver and ends it again.
-//
-//   L1. `start` resolves when the node takes connections, or rejects with what its log says.
+// The node process of a driver: started with it, and ended again.
 
-import { type ChildProcess, spawn } from 'node:child_process'
-import fs from 'node:fs'
+import type { ChildProcess } from 'node:child_process'
 import path from 'node:path'
-import { makeError } from '../errors/index.ts'
+import { launch } from './launch.ts'
 import { NODE_CONFIG_VARIABLE, type NodeConfig } from './node-config.ts'
 
 const END_PATIENCE_MS = 5000
@@ -26,29 +23,12 @@ export class NodeProcess {
   }
 
   static async start(entry: string, config: NodeConfig): Promise<NodeProcess> {
-    const log = path.join(config.session.logsDir, 'raylet.err')
-    const logFd = fs.openSync(log, 'a', 0o600)
-    const child = spawn(process.execPath, [entry], {
+    const { child } = await launch({
+      entry,
       env: { ...process.env, [NODE_CONFIG_VARIABLE]: JSON.stringify(config) },
-      stdio: ['pipe', 'pipe', logFd],
-      detached: true, // Not in the terminal's group: Ctrl-C is for the driver, which then ends us.
+      log: path.join(config.session.logsDir, 'raylet.err'),
     })
-    fs.closeSync(logFd)
-    const node = new NodeProcess(child, path.join(config.session.socketsDir, 'raylet'))
-    await new Promise<void>((resolve, reject) => {
-      const failed = (detail: string): void => reject(makeError('NODE_START_FAILED', { detail, log }))
-      child.once('error', (error) => failed(error.message))
-      child.once('exit', (code) => failed(`exit code ${code}: ${readTail(log)}`))
-      child.stdout?.once('data', () => resolve())
-    })
-    child.removeAllListeners('error')
-    child.on('error', () => {})
-    child.unref()
-    for (const stream of [child.stdin, child.stdout]) {
-      stream?.on('error', () => {})
-      ;(stream as unknown as { unref?: () => void } | null)?.unref?.()
-    }
-    return node
+    return new NodeProcess(child, path.join(config.session.socketsDir, 'raylet'))
   }
 
   /** Waits for the end, which the caller has asked for; after a while by force. */
@@ -58,13 +38,5 @@ export class NodeProcess {
     this.#child.stdin?.destroy()
     await this.#ended
     clearTimeout(timer)
-  }
-}
-
-function readTail(file: string): string {
-  try {
-    return fs.readFileSync(file, 'utf8').slice(-2000)
-  } catch {
-    return ''
   }
 }

@@ -15,8 +15,8 @@ import { FrameReader } from '../wire/frame-reader.ts'
 import { PROTOCOL_VERSION, type WireError } from '../wire/messages.ts'
 import { isSameToken, requireToken } from './auth-token.ts'
 
-/** 'bulk': chunks of objects. */
-export type Purpose = 'gcs' | 'peer' | 'bulk' | 'tasks'
+/** 'bulk': chunks of objects; 'status': a question to the GCS, which the welcome answers. */
+export type Purpose = 'gcs' | 'peer' | 'bulk' | 'tasks' | 'status'
 
 /** What a dialler says first. */
 export interface Greeting {

@@ -87,6 +87,15 @@ export interface Demand {
   readonly count: number
 }
 
+/** What `ray status` shows: asked of the GCS by whoever greets it with the purpose 'status', and answered in the welcome. */
+export interface ClusterStatus {
+  readonly clusterId: string
+  /** Dead ones too, as far as they are remembered. */
+  readonly nodes: readonly NodeView[]
+  /** Leases that wait on nodes, and actors that no node has room for. */
+  readonly demand: readonly Demand[]
+}
+
 export type NodeToGcs =
   | {
       readonly t: 'node.register'
