@@ -9,6 +9,7 @@ const entries: Record<string, string> = {
   worker: 'src/api/worker-entry.ts',
   thread: 'src/api/thread-entry.ts',
   node: 'src/runtime/node-main.ts',
+  gcs: 'src/runtime/gcs-main.ts',
   cli: 'src/cli/main.ts',
   'bench-rows': 'bench/rows.ts',
 }

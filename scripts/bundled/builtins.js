@@ -5,9 +5,12 @@ const crypto = () => process.getBuiltinModule('node:crypto')
 export const createHash = (...args) => crypto().createHash(...args)
 export const randomBytes = (...args) => crypto().randomBytes(...args)
 
+const timingSafeEqual = (...args) => crypto().timingSafeEqual(...args)
+
 export default {
   createHash,
   randomBytes,
+  timingSafeEqual,
   get Session() {
     return process.getBuiltinModule('node:inspector').Session
   },

@@ -1,13 +1,17 @@
-// Joins a node that another program of this machine started. The folder of its socket says the rest.
+// Joins a cluster by one of its nodes on this machine: one that `ray start` or another program started. The folder of its socket says
+// the rest.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import { errorFromWire, makeError } from '../errors/index.ts'
+import { currentCluster, isNodeAlive, nodeSocketOf, parseAddress, sessionOf } from '../runtime/cluster-files.ts'
 import type { Identity } from '../runtime/core-runtime.ts'
+import { tokenFor } from '../runtime/find-cluster.ts'
+import { askStatus } from '../runtime/gcs-ask.ts'
 import type { JoinInfo } from '../runtime/node-config.ts'
 import { NodeLink } from '../runtime/node-link.ts'
 import { randomUuid } from '../runtime/node-setup.ts'
-import { isNoted, randomHex, tempRoot } from '../runtime/session.ts'
+import { notedProcess, PID_FILES, randomHex } from '../runtime/session.ts'
 import type { FromNode } from '../wire/messages.ts'
 import { type Connection, connect, registration } from './connection.ts'
 import type { InitOptions } from './options.ts'
@@ -47,15 +51,12 @@ export async function join(address: string, options: InitOptions, shutdown: () =
       hint: "Leave it out, or start a node of your own: address: 'local'.",
     })
   }
-  if (!path.isAbsolute(address)) {
-    const detail = `'${address}' is no address of a cluster on this machine, the only kind that this version joins`
-    throw makeError('NO_CLUSTER', { detail })
-  }
-  const sessionDir = path.dirname(path.dirname(address))
-  const info = readInfo(address, sessionDir)
+  const socket = path.isAbsolute(address) ? address : nodeSocketOf(await sessionHere(address))
+  const sessionDir = path.dirname(path.dirname(socket))
+  const info = readInfo(socket, sessionDir)
   const namespace = options.namespace ?? (process.env.RAY_NAMESPACE || randomUuid())
-  const registration = await register(address, namespace).catch((error: unknown) => {
-    throw makeError('NO_CLUSTER', { detail: `nothing answers at '${address}'` }, { cause: error })
+  const registration = await register(socket, namespace).catch((error: unknown) => {
+    throw makeError('NO_CLUSTER', { detail: `nothing answers at '${socket}'` }, { cause: error })
   })
   const { tag, jobId, nodeId } = registration.message
   const identity: Identity = { tag, workerId: registration.workerId, nodeId, jobId, namespace, isDriver: true }
@@ -74,13 +75,24 @@ export async function join(address: string, options: InitOptions, shutdown: () =
 
 /** `ray_current_cluster` in the folder of sessions names it, while its node lives. */
 function runningCluster(): string | null {
-  try {
-    const address = fs.readFileSync(path.join(tempRoot(), 'ray_current_cluster'), 'utf8').trim()
-    const isThere = isNoted(path.join(path.dirname(path.dirname(address)), 'node.pid')) && fs.existsSync(address)
-    return isThere ? address : null
-  } catch {
-    return null
-  }
+  const address = currentCluster()
+  if (address === null) return null
+  if (path.isAbsolute(address)) return isNodeAlive(path.dirname(path.dirname(address))) ? address : null
+  return sessionOf(address) === null ? null : address
+}
+
+/** The session folder of a node of that cluster that runs on this machine: noted here, or as the GCS knows it. */
+async function sessionHere(address: string): Promise<string> {
+  const at = parseAddress(address)
+  if (!at) throw makeError('NO_CLUSTER', { detail: `'${address}' is no address of a cluster` })
+  const noted = sessionOf(address)
+  if (noted !== null) return noted
+  const { nodes } = await askStatus({ ...at, token: tokenFor(address, process.env) })
+  const here = nodes.find(({ state, sessionDir, pid }) => {
+    return state !== 'DEAD' && notedProcess(path.join(sessionDir, PID_FILES.node)) === pid
+  })
+  if (!here) throw makeError('NO_NODE_HERE', { address })
+  return here.sessionDir
 }
 
 function readInfo(address: string, sessionDir: string): JoinInfo {

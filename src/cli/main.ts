@@ -3,6 +3,7 @@
 
 import fs from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
+import { addClusterCommands } from './cluster-commands.ts'
 
 const { version } = JSON.parse(fs.readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string
@@ -43,19 +44,18 @@ program
     }
   })
 
+addClusterCommands(program)
+
 /** Commands of Ray that this version does not have: better than "unknown". */
-const LATER = ['start', 'stop', 'status', 'memory', 'timeline', 'list', 'get', 'summary', 'logs', 'job', 'up', 'down']
-for (const name of [...LATER, 'attach', 'exec', 'submit', 'health-check', 'dashboard', 'serve', 'stack', 'debug']) {
+const LATER = ['memory', 'timeline', 'list', 'get', 'summary', 'logs', 'job', 'up', 'down']
+for (const name of [...LATER, 'attach', 'exec', 'submit', 'dashboard', 'serve', 'stack', 'debug']) {
   program
     .command(name, { hidden: true })
     .helpOption(false)
     .allowUnknownOption()
     .allowExcessArguments()
     .action(() => {
-      console.error(
-        `error: ray ${name} is not in ray-ts ${version}, which runs on one machine: a program starts and ends`,
-      )
-      console.error('its node with ray.init() and ray.shutdown(). (ray --help lists the commands)')
+      console.error(`error: ray ${name} is not in ray-ts ${version} yet. (ray --help lists the commands)`)
       process.exitCode = 1
     })
 }

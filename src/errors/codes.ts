@@ -45,6 +45,11 @@ export const ERROR_TABLE = {
     'no cluster to join: {detail}',
     'Pass what cluster.address says in the program that started it, or leave address out to start a node here.',
   ),
+  NO_NODE_HERE: entry(
+    'RayConnectionError',
+    'no node of the cluster at {address} runs on this machine',
+    "Start one first: ray start --address='{address}'. (Or run this program where one runs.)",
+  ),
   NODE_START_FAILED: entry('RaySystemError', 'the node process did not start: {detail}', 'See its log: {log}'),
   PROTOCOL_MISMATCH: entry(
     'RaySystemError',

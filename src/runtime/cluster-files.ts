@@ -52,20 +52,26 @@ export function forgetNode(sessionDir: string): void {
   }
 }
 
-export function currentCluster(): string | null {
-  return readText(path.join(tempRoot(), CURRENT)).trim() || null
+export function currentCluster(root: string = tempRoot()): string | null {
+  return readText(path.join(root, CURRENT)).trim() || null
 }
 
-/** The next program starts a cluster of its own. */
+/** Once nothing of it lives here the next program starts a cluster of its own. */
 export function forgetCurrentCluster(root: string): void {
-  fs.rmSync(path.join(root, CURRENT), { force: true })
+  const current = readText(path.join(root, CURRENT)).trim()
+  const isLiving = startedNodes(root).some((node) => isRunning(node) && isSameAddress(formatAddress(node.gcs), current))
+  if (!isLiving) fs.rmSync(path.join(root, CURRENT), { force: true })
+}
+
+export function isRunning({ nodePid, gcsPid }: StartedNode): boolean {
+  return nodePid !== null || gcsPid !== null
 }
 
 /** All that are noted, living or not, in the order of their starts. */
-export function startedNodes(): StartedNode[] {
-  const noted = listDir(path.join(tempRoot(), NODES)).map((name) => readText(path.join(tempRoot(), NODES, name)))
-  const here = listDir(tempRoot()).filter((name) => name.startsWith('session_'))
-  const dirs = new Set([...noted, ...here.map((name) => path.join(tempRoot(), name))].filter((dir) => dir !== ''))
+export function startedNodes(root: string = tempRoot()): StartedNode[] {
+  const noted = listDir(path.join(root, NODES)).map((name) => readText(path.join(root, NODES, name)))
+  const here = listDir(root).filter((name) => name.startsWith('session_'))
+  const dirs = new Set([...noted, ...here.map((name) => path.join(root, name))].filter((dir) => dir !== ''))
   const nodes = [...dirs].flatMap((dir) => readStarted(dir) ?? [])
   return nodes.sort((a, b) => (path.basename(a.sessionDir) < path.basename(b.sessionDir) ? -1 : 1))
 }

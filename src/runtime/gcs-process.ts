@@ -7,12 +7,12 @@
 import path from 'node:path'
 import { Gcs, type GcsInput } from '../gcs/gcs.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import { gcsConfig } from './gcs-port.ts'
 import { GcsServer } from './gcs-server.ts'
 import type { GcsProcessConfig } from './node-config.ts'
 import { noteProcess, PID_FILES, writeWhole } from './session.ts'
 
 export const GCS_PORT_FILE = 'gcs_server_port'
-const RECONNECT_GRACE_MS = 500
 
 export class GcsProcess {
   readonly #config: GcsProcessConfig
@@ -22,18 +22,7 @@ export class GcsProcess {
 
   constructor(config: GcsProcessConfig) {
     this.#config = config
-    const { system, clusterId } = config
-    this.#gcs = new Gcs({
-      clusterId,
-      actorGracefulShutdownMs: system.actorGracefulShutdownTimeoutMs,
-      health: {
-        periodMs: system.healthCheckPeriodMs,
-        timeoutMs: system.healthCheckTimeoutMs,
-        failureThreshold: system.healthCheckFailureThreshold,
-      },
-      reconnectGraceMs: RECONNECT_GRACE_MS,
-      system,
-    })
+    this.#gcs = new Gcs(gcsConfig(config.clusterId, config.system))
   }
 
   /** Returns its port. */

@@ -12,16 +12,19 @@ export interface LaunchOptions {
   readonly env: NodeJS.ProcessEnv
   /** Takes its standard error. */
   readonly log: string
+  /** It runs, but does not serve yet. */
+  readonly onSpawn?: (child: ChildProcess) => void
 }
 
 export interface Launched {
   readonly child: ChildProcess
   /** What stands after 'ready'. */
   readonly says: string
+  readonly log: string
 }
 
 /** The standard input is a pipe: who wants to know whether we live reads it. */
-export async function launch({ entry, env, log }: LaunchOptions): Promise<Launched> {
+export async function launch({ entry, env, log, onSpawn }: LaunchOptions): Promise<Launched> {
   const logFd = fs.openSync(log, 'a', 0o600)
   const child = spawn(process.execPath, [entry], {
     env,
@@ -29,6 +32,7 @@ export async function launch({ entry, env, log }: LaunchOptions): Promise<Launch
     detached: true, // Not in the terminal's group: Ctrl-C is for us, who then end it.
   })
   fs.closeSync(logFd)
+  onSpawn?.(child)
   const says = await new Promise<string>((resolve, reject) => {
     const failed = (detail: string): void => reject(makeError('NODE_START_FAILED', { detail, log }))
     child.once('error', (error) => failed(error.message))
@@ -42,7 +46,7 @@ export async function launch({ entry, env, log }: LaunchOptions): Promise<Launch
     stream?.on('error', () => {})
     ;(stream as unknown as { unref?: () => void } | null)?.unref?.()
   }
-  return { child, says }
+  return { child, says, log }
 }
 
 function readTail(file: string): string {

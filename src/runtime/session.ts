@@ -141,8 +141,8 @@ function remove(folder: string): void {
 }
 
 /** Writes which process this is: `<pid> <time of birth>`. */
-export function noteProcess(file: string): void {
-  fs.writeFileSync(file, `${process.pid} ${birthOf(process.pid)}`)
+export function noteProcess(file: string, pid: number = process.pid): void {
+  fs.writeFileSync(file, `${pid} ${birthOf(pid)}`)
 }
 
 /** Readers see the old file or the new one, never a part. */
