@@ -228,10 +228,13 @@ describe.skipIf(!outside)('beyond this machine', () => {
     // On this machine the session folder has it.
     expect((await run(['status'])).code).toBe(0)
     // The other nodes and programs of this machine's user need not be told.
-    const joined = await run(['start', `--address=${address}`, '--num-cpus=1', `--temp-dir=${otherTempDir('a')}`])
+    const joined = await run([
+      ...['start', `--address=${address}`, '--num-cpus=1', '--resources={"far": 1}'],
+      `--temp-dir=${otherTempDir('a')}`,
+    ])
     expect([joined.code, joined.out]).toEqual([0, expect.stringContaining(`Local node IP: ${outside}`)])
-    await ray.init({ address })
-    const where = ray.remote(() => ray.getRuntimeContext().getNodeId()).options({ schedulingStrategy: 'SPREAD' })
-    expect(new Set(await ray.get([1, 2].map(() => where.remote()))).size).toBe(2)
+    const { nodeId } = await ray.init({ address })
+    const where = ray.remote(() => ray.getRuntimeContext().getNodeId())
+    expect(await ray.get(where.options({ resources: { far: 1 } }).remote())).not.toBe(nodeId)
   })
 })
