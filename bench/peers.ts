@@ -1,6 +1,7 @@
 // Ours, real Ray and Piscina in turn, in one run on one machine; prints ours, theirs and the ratio (above 1: ours is better).
 //
-//     npm run bench:peers [-- --quick] [-- --filter TEXT] [-- --json FILE]
+//     npm run bench:peers [-- --quick] [-- --filter TEXT] [-- --json FILE]        one machine
+//     npm run bench:peers -- --cluster …                                          four nodes on it
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
@@ -23,6 +24,7 @@ interface Row {
 
 const args = process.argv.slice(2)
 const isQuick = args.includes('--quick')
+const isCluster = args.includes('--cluster')
 const flagValue = (flag: string): string | undefined => (args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined)
 const filter = flagValue('--filter') ?? ''
 const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname)
@@ -60,10 +62,12 @@ function rayPython(): string | undefined {
 
 const quick = isQuick ? ['--quick'] : []
 const filtered = filter ? ['--filter', filter] : []
-const ours = run(process.execPath, ['--expose-gc', 'dist/bench-rows.js', ...quick, ...filtered])
+const own = isCluster ? 'dist/bench-cluster.js' : 'dist/bench-rows.js'
+const ours = run(process.execPath, ['--expose-gc', own, ...quick, ...filtered])
 const python = rayPython()
-const theirs = python ? run(python, [path.join(RAY, 'bench.py'), ...quick, ...filtered]) : []
-const piscina = run(process.execPath, ['--import', 'tsx', path.join(here, 'peers/piscina/bench.ts')])
+const script = isCluster ? 'cluster.py' : 'bench.py'
+const theirs = python ? run(python, [path.join(RAY, script), ...quick, ...filtered]) : []
+const piscina = isCluster ? [] : run(process.execPath, ['--import', 'tsx', path.join(here, 'peers/piscina/bench.ts')])
 
 const rows: Row[] = []
 const compare = (peers: readonly Measured[], peerName: string): void => {
@@ -85,6 +89,6 @@ for (const { name, unit, ours: own, peer, peerName, ratio } of rows) {
   console.log(`${name.padEnd(48)} ${show(own).padStart(9)} ${unit.padEnd(5)} ${against}`)
 }
 const machine = `${os.cpus()[0]?.model ?? 'unknown'}, ${os.availableParallelism()} CPUs, Node ${process.version}`
-const result = { date: new Date().toISOString(), machine, isQuick, rows }
+const result = { date: new Date().toISOString(), machine, isQuick, isCluster, rows }
 const file = flagValue('--json')
 if (file) fs.writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`)

@@ -12,6 +12,7 @@ const entries: Record<string, string> = {
   gcs: 'src/runtime/gcs-main.ts',
   cli: 'src/cli/main.ts',
   'bench-rows': 'bench/rows.ts',
+  'bench-cluster': 'bench/cluster-rows.ts',
 }
 for (const [name, file] of Object.entries(entries)) if (!fs.existsSync(file)) delete entries[name]
 
