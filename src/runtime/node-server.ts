@@ -11,10 +11,11 @@ import fs from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
-import type { JobId, ObjectId, WorkerTag } from '../ids/ids.ts'
+import { type JobId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import type { PeerMessage } from '../object-store/transfer.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
 import { add, UNITS } from '../scheduling/resources.ts'
-import type { GcsToNode, NodeAddress, NodeToGcs, NodeView } from '../wire/cluster.ts'
+import type { GcsToNode, NodeAddress, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type Resources, type ToNode } from '../wire/messages.ts'
@@ -22,6 +23,7 @@ import { type GcsPort, LocalGcs, RemoteGcs } from './gcs-port.ts'
 import { LogForwarder } from './log-forwarder.ts'
 import { startMemoryMonitor } from './memory-monitor.ts'
 import { type JoinInfo, type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
+import { ObjectTransfer } from './object-transfer.ts'
 import { Peers } from './peers.ts'
 import { noteProcess, randomHex, removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
@@ -69,6 +71,7 @@ export class NodeServer {
   #peers: Peers | null = null
   readonly #raylet: Raylet
   readonly #store: NodeStore
+  readonly #transfer: ObjectTransfer
   readonly #clients = new Map<WorkerTag, Client>()
   readonly #processes = new Map<string, WorkerProcess>()
   readonly #byTag = new Map<WorkerTag, WorkerProcess>()
@@ -115,6 +118,25 @@ export class NodeServer {
         return true
       },
       spilled: (maker, storageIds) => this.#send(maker, { t: 'object.spilled', storageIds }),
+      freed: (storageIds) => this.#peers && this.#transfer.freed(storageIds),
+      evicted: (storageIds) => this.#transfer.evicted(storageIds),
+    })
+    this.#transfer = this.#makeTransfer()
+  }
+
+  #makeTransfer(): ObjectTransfer {
+    const { nodeId, cluster, system } = this.#config
+    const { view } = this.#raylet
+    return new ObjectTransfer({
+      nodeId,
+      token: cluster?.token ?? null,
+      store: this.#store,
+      budgetBytes: system.objectManagerMaxBytesInFlight,
+      stallMs: system.objectManagerPullTimeoutMs,
+      nodeOf: (tag) => view.nodeOf(tag),
+      addressOf: (peer) => view.get(peer)?.address,
+      toPeer: (peer, message) => this.#peers?.send(peer, message, view.get(peer)?.address ?? null),
+      located: (reader, storageId, where) => this.#send(reader, { t: 'object.located', storageId, where }),
     })
   }
 
@@ -143,7 +165,9 @@ export class NodeServer {
     if (cluster) {
       this.#peers = await Peers.listen(nodeId, cluster, {
         hello: () => this.#raylet.hello(this.#clusterId, PROTOCOL_VERSION),
+        onBulk: this.#transfer.accept,
         onMessage: (peer, message) => {
+          if (isOfTransfer(message)) return this.#transfer.onPeer(peer, message)
           const event = { t: 'fromPeer', nodeId: peer, message } as const
           this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
         },
@@ -198,6 +222,7 @@ export class NodeServer {
     this.#gcs?.send({ t: 'node.leaving', detail })
     this.#gcs?.close()
     this.#peers?.close()
+    this.#transfer.close()
     this.#store.close()
     removeSession(this.#config.session)
     const leave = (): void => {
@@ -250,16 +275,12 @@ export class NodeServer {
     switch (message.t) {
       case 'object.created':
         this.#store.created(message.storageId, message.owner, message.size, message.spilled)
+        if (this.#peers) this.#transfer.made(message.storageId)
         // Its owner died before the word of it came: nobody would free it.
         if (!this.#raylet.hub.isAlive(message.owner)) this.#store.free([message.storageId], -1)
         return
       case 'object.locate':
-        this.#send(client.tag, {
-          t: 'object.located',
-          storageId: message.storageId,
-          where: this.#store.locate(message.storageId),
-        })
-        return
+        return this.#transfer.locate(client.tag, message.storageId)
       case 'cluster.resources': {
         const nodes = this.#nodeInfos().filter(({ alive }) => alive)
         const [total, available] = [sum(nodes.map((one) => one.total)), sum(nodes.map((one) => one.available))]
@@ -274,6 +295,7 @@ export class NodeServer {
           ...this.#raylet.stats(),
           ...(this.#gcs instanceof LocalGcs ? { actors: this.#gcs.gcs.actors.size } : {}),
           ...this.#store.stats(),
+          ...this.#transfer.stats(),
         }
         this.#send(client.tag, { t: 'node.statsAre', requestId: message.requestId, stats })
         return
@@ -383,6 +405,7 @@ export class NodeServer {
     if (this.#isEnding) return
     for (const [owner, storageIds] of this.#store.madeBy(tag)) this.#tellLeft(owner, tag, storageIds)
     this.#store.onWorkerDied(tag)
+    this.#transfer.readerGone(tag)
     const event = { t: 'gone', tag, pid, code, signal, lastLines } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
@@ -438,13 +461,14 @@ export class NodeServer {
       case 'toGcs':
         return this.#gcs.send(event.message)
       case 'freeStored':
-        return this.#store.free(event.storageIds, event.from)
+        return this.#free(event.storageIds, event.from)
       case 'broadcast':
         return this.#broadcast(event.message)
       case 'toPeer':
         return this.#peers?.send(event.nodeId, event.message, this.#raylet.view.get(event.nodeId)?.address ?? null)
       case 'peerDied':
-        return this.#peers?.end(event.nodeId)
+        this.#peers?.end(event.nodeId)
+        return this.#transfer.nodeDied(event.nodeId)
       case 'ownerGone':
         return this.#store.onOwnerDied(event.tag)
       case 'doubt':
@@ -453,6 +477,16 @@ export class NodeServer {
       case 'endNode':
         return this.end(event.detail)
     }
+  }
+
+  /** Values of this node's makers, or copies of others', whose home says so. */
+  #free(storageIds: readonly ObjectId[], from: WorkerTag): void {
+    const isCopy = (id: ObjectId): boolean => this.#raylet.view.isRemote(ownerOf(id))
+    this.#store.free(
+      storageIds.filter((id) => !isCopy(id)),
+      from,
+    )
+    this.#transfer.freed(storageIds.filter(isCopy))
   }
 
   #setTimer(key: string, at: number, run: () => void): void {
@@ -639,6 +673,10 @@ function sum(all: readonly Resources[]): Resources {
   const total: Record<string, number> = {}
   for (const one of all) add(total, one)
   return total
+}
+
+function isOfTransfer(message: RayletToRaylet): message is PeerMessage {
+  return message.t === 'object.find' || message.t === 'object.holders' || message.t === 'object.dropped'
 }
 
 function isForGcs(message: ToNode): boolean {

@@ -22,6 +22,7 @@ export interface ObjectTransferOptions {
   readonly store: NodeStore
   /** Bytes that may be asked for and not have come. */
   readonly budgetBytes?: number
+  readonly stallMs?: number
   nodeOf(tag: WorkerTag): NodeId | undefined
   /** Of its raylet. */
   addressOf(nodeId: NodeId): { readonly host: string; readonly port: number } | undefined
@@ -43,13 +44,14 @@ export class ObjectTransfer {
   readonly #isWriting = new Map<NodeId, boolean>()
 
   constructor(options: ObjectTransferOptions) {
-    const { nodeId, token, store, budgetBytes } = options
+    const { nodeId, token, store, budgetBytes, stallMs } = options
     this.#options = options
     this.#machine = new Machine({
       nodeId,
       nodeOf: options.nodeOf,
       look: (storageId) => store.look(storageId),
       ...(budgetBytes === undefined ? {} : { budgetBytes }),
+      ...(stallMs === undefined ? {} : { stallMs }),
     })
     this.#client = new BulkClient({
       nodeId,

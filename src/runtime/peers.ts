@@ -4,12 +4,14 @@ import type { NodeId } from '../ids/ids.ts'
 import type { NodeAddress, RayletToRaylet } from '../wire/cluster.ts'
 import type { ClusterConfig } from './node-config.ts'
 import { PeerLinks } from './peer-link.ts'
-import { TcpListener } from './tcp.ts'
+import { type OnGreeted, TcpListener } from './tcp.ts'
 
 export interface PeersEvents {
   /** The first message of every link. */
   hello(): RayletToRaylet
   onMessage(peer: NodeId, message: RayletToRaylet): void
+  /** A node that wants to pull chunks. */
+  readonly onBulk: OnGreeted
 }
 
 export class Peers {
@@ -30,7 +32,7 @@ export class Peers {
       host,
       port,
       token,
-      purposes: { peer: (socket, greeting) => links?.accept(socket, greeting) },
+      purposes: { peer: (socket, greeting) => links?.accept(socket, greeting), bulk: events.onBulk },
     })
     const address = { host, port: listener.port }
     links = new PeerLinks<RayletToRaylet>(

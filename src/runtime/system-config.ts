@@ -19,6 +19,10 @@ const SETTINGS = {
   maxFusedObjectCount: { value: 2000, min: 1 },
   maxIoWorkers: { value: 4, min: 1 },
   objectStoreFullDelayMs: { value: 10, min: 0 },
+  /** Of copies that come from other nodes; one that is larger comes alone. */
+  objectManagerMaxBytesInFlight: { value: 2 * 1024 ** 3, min: 5 * 1024 * 1024 },
+  /** After so long without progress the holders of a value are asked for anew. */
+  objectManagerPullTimeoutMs: { value: 10_000, min: 1 },
   localFsCapacityThreshold: { value: 0.95, min: 0, max: 1 },
   localFsMonitorIntervalMs: { value: 100, min: 0 },
   idleWorkerKillingTimeThresholdMs: { value: 1000, min: 0 },

@@ -51,6 +51,8 @@ export interface NodeStoreEvents {
   recycle(maker: WorkerTag, ids: readonly ObjectId[]): boolean
   /** To the maker: these lie on disk now. */
   spilled(maker: WorkerTag, ids: readonly ObjectId[]): void
+  /** For whoever else knows of them: other nodes may have copies. */
+  freed?(ids: readonly ObjectId[]): void
   /** Whole copies of values of other nodes are given up for lack of room. */
   evicted?(ids: readonly ObjectId[]): void
 }
@@ -60,6 +62,8 @@ const COLLECT_MS_MIN = 100
 const COLLECT_MS_MAX = 10_000
 const DISK_RETRY_MS = 1000
 const PINNED_RETRY_MS = 200
+/** Copies that were used a moment ago may go in a while, also when nothing new is stored. */
+const PULLED_RETRY_MS = 1000
 const DRIFT_EVERY_MS = 300
 const DRIFT_TIMES = 3
 const DRIFT_TRIES_MAX = 200
@@ -164,6 +168,7 @@ export class NodeStore {
     for (const [maker, freed] of byMaker) {
       if (!this.#events.recycle(maker, freed)) for (const id of freed) this.#control.unlink(this.#shmPath(id))
     }
+    this.#events.freed?.(ids)
   }
 
   #rememberEarly(id: ObjectId): void {
@@ -295,6 +300,7 @@ export class NodeStore {
       const batch = this.#nextBatch()
       if (batch.length === 0) {
         this.#retryAt = performance.now() + PINNED_RETRY_MS // Looking costs a file each.
+        if (this.pulled.size > 0) this.#plan(PULLED_RETRY_MS)
         return
       }
       this.#jobs++
