@@ -1,10 +1,13 @@
 import path from 'node:path'
 import { defineConfig } from 'vitest/config'
 
-const dist = path.resolve('dist/index.js')
+const dist = path.resolve('dist')
 
 export default defineConfig({
-  resolve: { alias: [{ find: /^ray-ts$/, replacement: dist }] },
+  resolve: { alias: [
+      { find: /^ray-ts$/, replacement: path.join(dist, 'index.js') },
+      { find: /^ray-ts\/testing$/, replacement: path.join(dist, 'testing.js') },
+    ] },
   server: { watch: null },
   test: {
     pool: 'forks',

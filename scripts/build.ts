@@ -11,6 +11,8 @@ const entries: Record<string, string> = {
   node: 'src/runtime/node-main.ts',
   gcs: 'src/runtime/gcs-main.ts',
   cli: 'src/cli/main.ts',
+  testing: 'src/testing/index.ts',
+  reaper: 'src/testing/reaper.ts',
   'bench-rows': 'bench/rows.ts',
   'bench-cluster': 'bench/cluster-rows.ts',
 }

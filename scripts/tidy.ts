@@ -7,7 +7,7 @@ import { sourceFiles } from './source-files.ts'
 const LINES_MAX = 800
 const TEST_LINES_MAX = 1200
 /** Rooms that own the world's clocks, timers, randomness and output. */
-const WORLDLY = new Set(['runtime', 'api', 'cli'])
+const WORLDLY = new Set(['runtime', 'api', 'cli', 'testing'])
 const BANNED: readonly [RegExp, string][] = [
   [/\bDate\.now\(|\bnew Date\(\)|\bperformance\.now\(/, 'take `now` as an input'],
   [/\bset(Timeout|Interval|Immediate)\(/, 'return a timer effect'],

@@ -8,14 +8,17 @@ import { sourceFiles } from './source-files.ts'
 // What a program compiled without @types/node, or with an older `lib`, still needs.
 const HEAD = '/// <reference lib="es2022" />\n/// <reference lib="esnext.disposable" />\n\n'
 
-const bundle = generateDtsBundle(
-  [{ filePath: 'src/index.ts', output: { noBanner: true, exportReferencedTypes: false } }],
+const doors = { index: 'src/index.ts', testing: 'src/testing/index.ts' }
+const bundles = generateDtsBundle(
+  Object.values(doors).map((filePath) => ({ filePath, output: { noBanner: true, exportReferencedTypes: false } })),
   { preferredConfigPath: 'tsconfig.types.json' },
 )
-const text = `${HEAD}${withComments(bundle[0] ?? '')}`
 fs.mkdirSync('dist/types', { recursive: true })
-// The second one says to TypeScript that `require('ray-ts')` works; it is the same module.
-for (const name of ['index.d.ts', 'index.d.cts']) fs.writeFileSync(`dist/types/${name}`, text)
+Object.keys(doors).forEach((door, i) => {
+  const text = `${HEAD}${withComments(bundles[i] ?? '')}`
+  // The second one says to TypeScript that `require('ray-ts')` works; it is the same module.
+  for (const ending of ['d.ts', 'd.cts']) fs.writeFileSync(`dist/types/${door}.${ending}`, text)
+})
 
 /** The bundler drops the comments of what is exported through a namespace (`ray.util.Queue`): they are put back by name. */
 function withComments(declarations: string): string {

@@ -1,5 +1,5 @@
 // Failure here looks like a page with code that does not compile, a program that prints something else, or a link to nothing.
-// Blocks marked `ts` are compiled; those with `ray.init(` are whole programs and run: `// …` after console.log is what it prints.
+// Blocks marked `ts` are compiled; those with `ray.init(` or `Cluster.start(` are whole programs and run: `// …` after console.log is what it prints.
 import { execFileSync, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
@@ -22,7 +22,7 @@ const blocks: Block[] = PAGES.flatMap((page) =>
   [...fs.readFileSync(page, 'utf8').matchAll(/^```ts\n(.*?)^```/gms)].map(([, code = ''], i) => ({
     name: `${path.basename(page, '.md')}-${i + 1}`,
     code: `${/from 'ray-ts'/.test(code) ? '' : "import * as ray from 'ray-ts'\n"}${code}\nexport {}\n`,
-    isProgram: code.includes('ray.init('),
+    isProgram: code.includes('ray.init(') || code.includes('Cluster.start('),
   })),
 )
 

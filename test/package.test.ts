@@ -97,6 +97,24 @@ test('TypeScript for a bundler, and run by tsx', () => {
   expect(node('--import', 'tsx', 'user.ts')).toBe('42 5 true\n')
 })
 
+test('[EXTRA-50] ray-ts/testing: compiled, imported and run, by the same copy of the package', () => {
+  const program = `
+import * as ray from 'ray-ts'
+import { Cluster } from 'ray-ts/testing'
+async function main(): Promise<void> {
+  const cluster = await Cluster.start({ nodes: 1 })
+  const connection: ray.Cluster = await cluster.connect({ logToDriver: false })
+  console.log(await ray.get(ray.remote((x: number) => x * 7).remote(6)), connection.nodeId === cluster.head.nodeId)
+  await cluster.shutdown()
+}
+void main()
+`
+  write('cluster.mts', program)
+  const compilerOptions = { module: 'nodenext', target: 'es2022', strict: true, outDir: 'out', types: [] }
+  expect(compile({ compilerOptions: { ...compilerOptions, lib: ['es2023', 'dom'] }, files: ['cluster.mts'] })).toBe('')
+  expect(node('out/cluster.mjs')).toBe('42 true\n')
+})
+
 test('the program of the README runs as it is', () => {
   const code = /^```ts\n(.*?)^```/ms.exec(fs.readFileSync('README.md', 'utf8'))?.[1] ?? ''
   write('readme.mts', code)
@@ -134,9 +152,15 @@ test('import loads nothing but the package and Node, starts nothing, and the ins
 test('the package holds what it needs and nothing else; the ray command runs', () => {
   const root = path.join(dir, 'node_modules/ray-ts')
   const files = fs.readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => /\.\w+$/.test(name))
-  for (const name of ['dist/types/index.d.ts', 'dist/prebuilds/linux-x64.node', 'README.md', 'LICENSE'])
+  for (const name of [
+    'dist/types/index.d.ts',
+    'dist/types/testing.d.cts',
+    'dist/prebuilds/linux-x64.node',
+    'README.md',
+    'LICENSE',
+  ])
     expect(fs.existsSync(path.join(root, name)), name).toBe(true)
-  expect(files.filter((name) => /test|\.tsbuildinfo|(?<!\.d)\.ts$/.test(name))).toEqual([])
+  expect(files.filter((name) => /(^|\/)tests?\/|\.test\.|\.tsbuildinfo|(?<!\.d)\.ts$/.test(name))).toEqual([])
   const ray = path.join(dir, 'node_modules/.bin/ray')
   expect(execFileSync(ray, ['--help'], { encoding: 'utf8', cwd: dir })).toContain('Usage: ray')
   const { version } = JSON.parse(fs.readFileSync('package.json', 'utf8')) as { version: string }

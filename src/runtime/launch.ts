@@ -14,6 +14,8 @@ export interface LaunchOptions {
   readonly log: string
   /** It runs, but does not serve yet. */
   readonly onSpawn?: (child: ChildProcess) => void
+  /** Goes before the command: a namespace to run in, for one. */
+  readonly prefix?: readonly string[]
 }
 
 export interface Launched {
@@ -24,9 +26,10 @@ export interface Launched {
 }
 
 /** The standard input is a pipe: who wants to know whether we live reads it. */
-export async function launch({ entry, env, log, onSpawn }: LaunchOptions): Promise<Launched> {
+export async function launch({ entry, env, log, onSpawn, prefix = [] }: LaunchOptions): Promise<Launched> {
   const logFd = fs.openSync(log, 'a', 0o600)
-  const child = spawn(process.execPath, [entry], {
+  const [command = process.execPath, ...rest] = [...prefix, process.execPath, entry]
+  const child = spawn(command, rest, {
     env,
     stdio: ['pipe', 'pipe', logFd],
     detached: true, // Not in the terminal's group: Ctrl-C is for us, who then end it.
