@@ -93,10 +93,12 @@ export class RemoteGcs implements GcsPort {
   #isRegistered = false
   #waiting: NodeToGcs[] = []
 
-  constructor(nodeId: string, cluster: ClusterConfig, events: GcsPortEvents) {
+  constructor(nodeId: string, cluster: ClusterConfig, system: SystemConfig, events: GcsPortEvents) {
     const { gcs, token, gcsReconnectTimeoutS } = cluster
+    // Pings come every period. After that long it has given us up, or is not there: a broken link says nothing by itself.
+    const silenceMs = system.healthCheckPeriodMs * system.healthCheckFailureThreshold + system.healthCheckTimeoutMs
     this.#link = new GcsLink(
-      { ...gcs, token, nodeId, reconnectMs: gcsReconnectTimeoutS * 1000 },
+      { ...gcs, token, nodeId, reconnectMs: gcsReconnectTimeoutS * 1000, silenceMs },
       {
         onConnected: () => events.onConnected(),
         onMessage: (message) => {

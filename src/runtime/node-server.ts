@@ -95,7 +95,7 @@ export class NodeServer {
       onGone: (detail: string) => this.end(detail),
     }
     this.#connectGcs = () => {
-      if (cluster) return new RemoteGcs(nodeId, cluster, events)
+      if (cluster) return new RemoteGcs(nodeId, cluster, system, events)
       return new LocalGcs(nodeId, system, events)
     }
     this.#raylet = new Raylet({
