@@ -4,7 +4,6 @@ const crypto = () => process.getBuiltinModule('node:crypto')
 
 export const createHash = (...args) => crypto().createHash(...args)
 export const randomBytes = (...args) => crypto().randomBytes(...args)
-export const timingSafeEqual = (...args) => crypto().timingSafeEqual(...args)
 
 const timingSafeEqual = (...args) => crypto().timingSafeEqual(...args)
 

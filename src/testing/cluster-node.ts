@@ -5,11 +5,11 @@
 import type { ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import { nodeSocketOf } from '../runtime/cluster-files.ts'
+import { nodeSocketOf, writeClusterFile } from '../runtime/cluster-files.ts'
 import { launch } from '../runtime/launch.ts'
 import { type ClusterConfig, NODE_CONFIG_VARIABLE, type NodeConfig } from '../runtime/node-config.ts'
 import { entryFile } from '../runtime/node-setup.ts'
-import { PID_FILES, removeDeadSession } from '../runtime/session.ts'
+import { noteProcess, PID_FILES, removeDeadSession } from '../runtime/session.ts'
 
 /** Where a node runs: another address of this machine, or a network namespace. */
 export interface NodeHost {
@@ -71,6 +71,8 @@ export class ClusterNode {
     options: { readonly env: NodeJS.ProcessEnv; readonly prefix: readonly string[] },
   ): Promise<ClusterNode> {
     const { dir, logsDir } = config.session
+    const { gcs, isHead, token } = config.cluster
+    writeClusterFile(dir, { gcs, nodeId: config.nodeId, isHead, token }) // Programs there may join by host and port.
     const launched = launch({
       entry: entryFile('node.js'),
       env: { ...options.env, [NODE_CONFIG_VARIABLE]: JSON.stringify(config) },
@@ -83,7 +85,7 @@ export class ClusterNode {
       throw error
     })
     // The session lives as long as its node, not as long as this process, which made it.
-    fs.copyFileSync(path.join(dir, PID_FILES.node), path.join(dir, PID_FILES.driver))
+    noteProcess(path.join(dir, PID_FILES.driver), child.pid)
     return new ClusterNode(config, child)
   }
 
