@@ -157,6 +157,11 @@ export class PlacementGroupManager {
     this.#toNode(nodeId, { t: 'group.is', group: view })
   }
 
+  find(groupId: PlacementGroupId): FollowedGroup | undefined {
+    const group = this.#groups.get(groupId)
+    return group ? followedOf(group) : undefined
+  }
+
   /** An actor that is to live in a bundle: it waits until there is one, and then there for room. */
   place(spec: LeaseSpec, strategy: SchedulingStrategy & { readonly kind: 'bundle' }): Placement {
     const { groupId, bundleIndex } = strategy

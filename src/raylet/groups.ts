@@ -5,10 +5,10 @@
 // Invariants:
 //   Q1. A group that leases here name is followed until it is REMOVED; then they are refused.
 //   Q2. A lease goes only where a bundle is committed that can hold it; while there is none it is parked.
-//   Q3. What a node has sent back because the bundle is not there waits for newer word of the group: nothing goes to and fro.
+//   Q3. What can run on one node only waits there; else at home, and goes where there is room. What a node has sent back because the bundle is not there waits for newer word of the group: nothing goes to and fro.
 
 import type { NodeId, PlacementGroupId } from '../ids/ids.ts'
-import { bundleDemand } from '../scheduling/bundle-names.ts'
+import { bundleDemand, bundleResourceName } from '../scheduling/bundle-names.ts'
 import { isCloser } from '../scheduling/policies.ts'
 import { fits, formatResources } from '../scheduling/resources.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
@@ -27,7 +27,8 @@ export class Groups {
   readonly #leases: LeaseManager
   /** null: asked for. */
   readonly #known = new Map<PlacementGroupId, FollowedGroup | null>()
-  #turn = 0
+  /** Nodes that were asked on that word. */
+  readonly #tried = new WeakMap<FollowedGroup, Set<NodeId>>()
 
   constructor(view: ClusterView, out: Outbox, leases: LeaseManager) {
     this.#view = view
@@ -64,22 +65,33 @@ export class Groups {
     }
     if (!group) return PARK
     if (group.state === 'REMOVED') return { kind: 'refuse', error: removed(spec, groupId) }
-    if (this.#leases.demandOf(spec)) return { kind: 'here' }
+    if (this.#leases.bundleIsFree(spec)) return { kind: 'here' }
     const all = group.bundles.map((bundle, index) => ({ ...bundle, index }))
     const asked = bundleIndex < 0 ? all : all.filter(({ index }) => index === bundleIndex)
     const able = asked.filter(({ resources }) => fits(spec.resources, resources))
     if (able.length === 0) return { kind: 'refuse', error: tooSmall(spec, asked) }
     const there = able.flatMap(({ nodeId, index }) => (this.#holds(spec, nodeId) ? [{ nodeId, index }] : []))
     for (const { nodeId, index } of there) {
+      if (nodeId === this.#view.nodeId) continue
       const takes = bundleDemand(spec.resources, groupId, index)
-      if (nodeId !== this.#view.nodeId && fits(takes, this.#view.get(nodeId)?.available ?? {}))
-        return { kind: 'node', nodeId, mayWait: false, takes, group }
+      // What a node has just committed it has not reported yet: it is tried once on each word of the group.
+      const isNew = !this.#tried.get(group)?.has(nodeId)
+      if (!isNew && !fits(takes, this.#view.get(nodeId)?.available ?? {})) continue
+      this.#tried.set(group, (this.#tried.get(group) ?? new Set()).add(nodeId))
+      return { kind: 'node', nodeId, mayWait: false, takes, group }
     }
-    const next = there[this.#turn++ % there.length]
-    if (!next) return PARK
-    return next.nodeId === this.#view.nodeId
-      ? { kind: 'here' }
-      : { kind: 'node', nodeId: next.nodeId, mayWait: true, group }
+    // Where several could take it, it must not wait at one of them while another becomes free.
+    const [first] = there
+    if (!first) return PARK
+    if (there.some(({ nodeId }) => nodeId === this.#view.nodeId)) return { kind: 'here' }
+    if (there.some(({ nodeId }) => nodeId !== first.nodeId)) return PARK
+    return { kind: 'node', nodeId: first.nodeId, mayWait: true, group }
+  }
+
+  /** It has no room for the group, whatever it has reported, until it reports again. */
+  onRejected(nodeId: NodeId, available: Resources, group: FollowedGroup): void {
+    const { [bundleResourceName('bundle', group.groupId)]: _, ...rest } = available
+    this.#view.note(nodeId, rest)
   }
 
   #holds(spec: LeaseSpec, nodeId: NodeId | null): nodeId is NodeId {

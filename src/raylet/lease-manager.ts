@@ -105,10 +105,16 @@ export class LeaseManager {
     return { resources: named, gpuFree: bundle.gpuFree, bundle }
   }
 
-  /** Waiting ones that do not fit into what is free, and could go elsewhere. */
+  /** A bundle that is here has room for it, and nobody of that group waits. */
+  bundleIsFree(spec: LeaseSpec): boolean {
+    const { strategy } = spec
+    if (strategy.kind !== 'bundle' || !this.demandOf(spec)) return false
+    return this.#queue.size === 0 || this.waitingFor(strategy.groupId).length === 0
+  }
+
+  /** Waiting ones that do not fit into what is free. */
   stuck(): Request[] {
-    const waiting = [...this.#queue.values()]
-    return waiting.filter(({ spec }) => spec.strategy.kind !== 'bundle' && !fits(spec.resources, this.free))
+    return [...this.#queue.values()].filter(({ spec }) => !this.demandOf(spec))
   }
 
   /** Waiting ones that are to run in the group's bundles. */

@@ -9,7 +9,7 @@
 import { type JobId, type NodeId, type ObjectId, ownerOf, type PlacementGroupId, type WorkerTag } from '../ids/ids.ts'
 import { invariant } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
-import { formatResources, subtract } from '../scheduling/resources.ts'
+import { fits, formatResources, subtract } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeState, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
 import type {
@@ -362,8 +362,11 @@ export class Raylet {
         return
       }
       case 'lease.rejected': {
-        this.view.note(nodeId, message.available)
         const back = this.spill.takeBack(nodeId, message.leaseId)
+        // It has room, and said no: others wait there. Until it reports again it has none for us, or we would ask for ever.
+        const isBusy = back !== undefined && fits(back.spec.resources, message.available)
+        if (back?.group) this.#groups.onRejected(nodeId, message.available, back.group)
+        else this.view.note(nodeId, isBusy ? {} : message.available)
         if (back) this.#sentBack(message.leaseId, back)
         return
       }
@@ -420,7 +423,11 @@ export class Raylet {
   #moveWaiting(): void {
     for (const request of this.leases.stuck()) {
       if (request.owner === GCS || this.view.isRemote(request.owner)) continue
-      const choice = this.spill.choose(request.spec, this.#here(), true)
+      const { strategy } = request.spec
+      const choice =
+        strategy.kind === 'bundle'
+          ? this.#groups.choose(request.spec, strategy)
+          : this.spill.choose(request.spec, this.#here(), true)
       if (choice.kind !== 'node' || choice.mayWait) continue
       this.leases.withdraw(request.leaseId)
       this.spill.send(request.leaseId, request.owner, request.spec, choice)
@@ -554,7 +561,7 @@ export class Raylet {
   /** Of another node, or the GCS: may it wait here, or be granted at once? */
   #takes(leaseId: LeaseId, spec: LeaseSpec, mayWait: boolean): boolean {
     if (this.leases.knows(leaseId)) return true
-    if (spec.strategy.kind === 'bundle' && !this.leases.bundles.has(spec)) return false
+    if (spec.strategy.kind === 'bundle') return mayWait ? this.leases.bundles.has(spec) : this.leases.bundleIsFree(spec)
     return mayWait || (this.leases.waiting === 0 && this.leases.demandOf(spec) !== undefined)
   }
 
