@@ -6,6 +6,7 @@ import { ActorManager, type ActorNodes } from './actor-manager.ts'
 const ONE_NODE: ActorNodes = {
   place: () => ({ kind: 'node', nodeId: 'n', mayWait: true }),
   nodeOf: () => 'n',
+  isAwaited: () => false,
 }
 
 function spec(actorId: string): ActorSpec {

@@ -14,7 +14,7 @@
 import { errorFromWire } from '../errors/index.ts'
 import type { ActorId, NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
-import type { Demand, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { Demand, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
 import type {
   ActorInfo,
   ActorSpec,
@@ -26,6 +26,7 @@ import type {
   WireError,
   WorkerAddress,
 } from '../wire/messages.ts'
+import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
 
 const NOTHING = new Uint8Array(0)
 /** How the errors begin that no node can cure. */
@@ -35,6 +36,8 @@ const DEAD_MAX = 10_000
 const FORGOTTEN_MAX = 200_000
 
 interface Actor {
+  /** In the order of being made. */
+  readonly index: number
   spec: ActorSpec
   state: ActorState
   incarnation: number
@@ -44,6 +47,8 @@ interface Actor {
   leaseId: LeaseId | null
   /** Where its lease was asked for. */
   nodeId: NodeId | null
+  /** As its lease was asked for. */
+  mayWait: boolean
   worker: WorkerAddress | null
   death: ActorInfo['death']
   /** Who follows it, and under which ids they know it (an alias each for `getIfExists`). */
@@ -52,10 +57,26 @@ interface Actor {
   ending: { readonly reason: string } | null
 }
 
+/** Written at every change: the spec, with its arguments, is not in it. */
+type Life = Pick<
+  Actor,
+  'state' | 'incarnation' | 'restarts' | 'placements' | 'leaseId' | 'nodeId' | 'mayWait' | 'worker' | 'death' | 'ending'
+> & {
+  /** Counts deaths; 0: it is not dead. */
+  readonly index: number
+}
+
+interface SpecRecord {
+  readonly index: number
+  readonly spec: ActorSpec
+}
+
 /** What placing actors needs of the cluster. */
 export interface ActorNodes {
   place(spec: LeaseSpec): Placement
   nodeOf(tag: WorkerTag): NodeId | undefined
+  /** Not known yet whether it lives: its node has to come back to the GCS first. */
+  isAwaited(tag: WorkerTag): boolean
 }
 
 export type Placement =
@@ -85,11 +106,96 @@ export class ActorManager {
   readonly #unplaced = new Set<Actor>()
   readonly #nodes: ActorNodes
   readonly #gracefulMs: Ms
+  readonly #journal: Journal
+  #made = 0
+  #deaths = 0
+  readonly #deathOf = new Map<ActorId, number>()
   #fx: ActorEffect[] = []
 
-  constructor(gracefulShutdownMs: Ms, nodes: ActorNodes) {
+  constructor(gracefulShutdownMs: Ms, nodes: ActorNodes, journal = new Journal(false)) {
     this.#gracefulMs = gracefulShutdownMs
     this.#nodes = nodes
+    this.#journal = journal
+  }
+
+  restore(records: readonly GcsRecord[]): void {
+    const lives = new Map(readTable<Life>(records, 'life'))
+    for (const [actorId, { index, spec }] of byIndex(readTable<SpecRecord>(records, 'actor'))) {
+      const life = lives.get(actorId)
+      if (!life) continue
+      const actor: Actor = { ...life, index, spec, subscribers: new Map() }
+      this.#made = index + 1
+      this.#actors.set(actorId, actor)
+      if (actor.state === 'DEAD') continue
+      if (actor.worker) this.#byWorker.set(actor.worker.tag, actorId)
+      else if (actor.leaseId === null) this.#unplaced.add(actor)
+      if (spec.name !== null) this.#names.set(nameKey(spec.namespace, spec.name), actorId)
+    }
+    for (const [actorId, { index }] of byIndex([...lives])) {
+      if (index === 0 || !this.#actors.has(actorId)) continue
+      this.#dead.push(actorId)
+      this.#deathOf.set(actorId, index)
+      this.#deaths = index
+    }
+    for (const [actorId, target] of readTable<ActorId>(records, 'alias')) this.#aliases.set(actorId, target)
+    for (const [actorId] of byIndex(readTable<{ index: number }>(records, 'forgotten'))) this.#forgotten.add(actorId)
+  }
+
+  /** Processes there that actors need, or are. */
+  tagsOn(nodeId: NodeId): Set<WorkerTag> {
+    const tags = new Set<WorkerTag>()
+    const add = (tag: WorkerTag | undefined): void => {
+      if (tag !== undefined && this.#nodes.nodeOf(tag) === nodeId) tags.add(tag)
+    }
+    for (const { spec, worker, state } of this.#actors.values()) {
+      if (state === 'DEAD') continue
+      add(spec.owner)
+      add(worker?.tag)
+    }
+    for (const { owner } of this.#early.values()) add(owner)
+    return tags
+  }
+
+  /** It is connected (again): what may have been lost on the way to it is said again. `held`: leases of living workers there. */
+  nodeResumed(nodeId: NodeId, held: NodeState['actors']): void {
+    const workers = new Map(held.map(({ leaseId, worker }) => [leaseId, worker]))
+    for (const actor of [...this.#actors.values()]) {
+      if (actor.nodeId !== nodeId || actor.state === 'DEAD' || actor.leaseId === null) continue
+      const worker = workers.get(actor.leaseId)
+      workers.delete(actor.leaseId)
+      if (actor.worker) {
+        if (worker) this.#remind(actor, actor.worker) // Else it is gone, which is heard of next.
+      } else if (worker) this.#granted(nodeId, actor.leaseId, actor.spec.actorId, worker)
+      else this.#request(actor, actor.leaseId)
+    }
+    // Of actors that are dead or live elsewhere.
+    for (const leaseId of workers.keys())
+      this.#fx.push({ t: 'toNode', nodeId, message: { t: 'actorLease.cancel', leaseId } })
+  }
+
+  #remind(actor: Actor, worker: WorkerAddress): void {
+    const { spec, incarnation, leaseId } = actor
+    if (actor.state !== 'ALIVE') return this.#send(worker.tag, { t: 'actor.start', spec, incarnation })
+    if (leaseId !== null) {
+      this.#toNodeOf(actor, { t: 'actorLease.keepOnly', leaseId, resources: spec.lease.resources })
+    }
+    if (actor.ending) this.#finish(actor, worker)
+  }
+
+  /** Its record follows at the end of the step. */
+  #changed(actor: Actor): void {
+    const { actorId } = actor.spec
+    this.#journal.put('life', actorId, () => this.#lifeOf(actor))
+  }
+
+  #lifeOf(actor: Actor): Life {
+    const { state, incarnation, restarts, placements, leaseId, nodeId, mayWait, worker, death, ending } = actor
+    const index = this.#deathOf.get(actor.spec.actorId) ?? 0
+    return { state, incarnation, restarts, placements, leaseId, nodeId, mayWait, worker, death, ending, index }
+  }
+
+  #recordSpec(actor: Actor): void {
+    this.#journal.put('actor', actor.spec.actorId, () => ({ index: actor.index, spec: actor.spec }))
   }
 
   get size(): number {
@@ -108,33 +214,40 @@ export class ActorManager {
   }
 
   create(from: WorkerTag, spec: ActorSpec): void {
-    if (this.#actors.has(spec.actorId) || this.#aliases.has(spec.actorId)) return
+    if (this.#aliases.has(spec.actorId)) return
+    const known = this.#actors.get(spec.actorId)
+    if (known) {
+      if (known.death?.reason === takenReason(spec)) this.#refuseName(from, spec) // Said again: the answer may have been lost.
+      return
+    }
     if (spec.name !== null) {
       const key = nameKey(spec.namespace, spec.name)
       const taken = this.#names.get(key)
       if (taken !== undefined && spec.getIfExists) {
         this.#aliases.set(spec.actorId, taken)
+        this.#journal.put('alias', spec.actorId, () => taken)
         this.subscribe(from, spec.actorId, spec.owner)
         this.#adoptEarly(spec.actorId)
         return
       }
       if (taken !== undefined) {
-        const params = { name: spec.name, namespace: spec.namespace }
-        this.#send(from, {
-          t: 'actor.createRefused',
-          actorId: spec.actorId,
-          error: { code: 'ACTOR_NAME_TAKEN', params },
-        })
-        this.#addDead(spec, [], { reason: `the name '${spec.name}' was taken`, exit: null, creationError: null })
+        this.#refuseName(from, spec)
+        this.#addDead(spec, [], { reason: takenReason(spec), exit: null, creationError: null })
         return
       }
       this.#names.set(key, spec.actorId)
     }
-    const actor = newActor(spec)
+    const actor = newActor(spec, this.#made++)
     actor.subscribers.set(from, new Set([spec.actorId]))
     this.#actors.set(spec.actorId, actor)
+    this.#recordSpec(actor)
     this.#adoptEarly(spec.actorId)
     this.#place(actor)
+  }
+
+  #refuseName(from: WorkerTag, { actorId, name, namespace }: ActorSpec): void {
+    const error = { code: 'ACTOR_NAME_TAKEN', params: { name: name ?? '', namespace } }
+    this.#send(from, { t: 'actor.createRefused', actorId, error })
   }
 
   /** An argument of its constructor failed: it is dead before it was made. */
@@ -147,7 +260,7 @@ export class ActorManager {
   subscribe(from: WorkerTag, actorId: ActorId, owner: WorkerTag): void {
     const actor = this.#resolve(actorId)
     if (!actor) {
-      if (this.#forgotten.has(actorId) || !this.#processes.has(owner)) {
+      if (this.#forgotten.has(actorId) || !(this.#processes.has(owner) || this.#nodes.isAwaited(owner))) {
         this.#send(from, { t: 'actor.state', info: unknownDead(actorId, this.#forgotten.has(actorId)) })
         return
       }
@@ -198,7 +311,6 @@ export class ActorManager {
     }
   }
 
-  /** Somewhere resources may have become free. */
   /** Those that no node has room for. */
   demand(): Demand[] {
     return [...this.#unplaced].map(({ spec }) => {
@@ -206,6 +318,7 @@ export class ActorManager {
     })
   }
 
+  /** Somewhere resources may have become free. */
   placeWaiting(): void {
     for (const actor of [...this.#unplaced]) this.#place(actor)
   }
@@ -224,6 +337,7 @@ export class ActorManager {
       return
     }
     actor.state = 'ALIVE'
+    this.#changed(actor)
     if (actor.leaseId) {
       this.#toNodeOf(actor, { t: 'actorLease.keepOnly', leaseId: actor.leaseId, resources: actor.spec.lease.resources })
     }
@@ -233,26 +347,33 @@ export class ActorManager {
   /** It ends by its own will, for good. */
   exited(from: WorkerTag, actorId: ActorId, detail: string): void {
     const actor = this.#actors.get(actorId)
-    if (actor?.worker?.tag === from) actor.ending ??= { reason: detail }
+    if (actor?.worker?.tag !== from) return
+    actor.ending ??= { reason: detail }
+    this.#changed(actor)
   }
 
   kill(actorId: ActorId, noRestart: boolean, detail: string): void {
     const actor = this.#resolve(actorId)
     if (!actor || actor.state === 'DEAD') return
     if (noRestart) actor.ending ??= { reason: detail }
+    this.#changed(actor)
     if (actor.worker) this.#kill(actor.worker.tag, 'killed', detail)
     if (noRestart) this.#die(actor, { reason: detail, exit: null, creationError: null })
   }
 
   outOfScope(actorId: ActorId): void {
-    if (this.#aliases.delete(actorId)) return
+    if (this.#aliases.delete(actorId)) return this.#journal.remove('alias', actorId)
     const actor = this.#actors.get(actorId)
     if (!actor || actor.state === 'DEAD' || actor.spec.detached) return
     actor.ending ??= { reason: 'all handles to it went out of scope' }
-    if (actor.state === 'ALIVE' && actor.worker) {
-      this.#send(actor.worker.tag, { t: 'actor.finish', actorId })
-      this.#fx.push({ t: 'killLater', actorId, afterMs: this.#gracefulMs })
-    } else this.kill(actorId, true, actor.ending.reason)
+    this.#changed(actor)
+    if (actor.state === 'ALIVE' && actor.worker) this.#finish(actor, actor.worker)
+    else this.kill(actorId, true, actor.ending.reason)
+  }
+
+  #finish({ spec: { actorId } }: Actor, worker: WorkerAddress): void {
+    this.#send(worker.tag, { t: 'actor.finish', actorId })
+    this.#fx.push({ t: 'killLater', actorId, afterMs: this.#gracefulMs })
   }
 
   /** The grace of an actor that should have finished is over. */
@@ -269,6 +390,7 @@ export class ActorManager {
     this.#unplaced.delete(actor)
     actor.nodeId = null
     actor.leaseId = null
+    this.#changed(actor)
     const spec = { ...actor.spec.lease, resources: actor.spec.placementResources }
     const placement = this.#nodes.place(spec)
     if (placement.kind === 'refused') return this.#unplaceable(actor, placement.error)
@@ -279,8 +401,14 @@ export class ActorManager {
     const leaseId = `a${actor.spec.actorId}.${actor.placements++}`
     actor.leaseId = leaseId
     actor.nodeId = placement.nodeId
-    const { actorId } = actor.spec
-    this.#toNodeOf(actor, { t: 'actorLease.request', leaseId, actorId, spec, mayWait: placement.mayWait })
+    actor.mayWait = placement.mayWait
+    this.#request(actor, leaseId)
+  }
+
+  #request(actor: Actor, leaseId: LeaseId): void {
+    const { actorId, lease, placementResources } = actor.spec
+    const spec = { ...lease, resources: placementResources }
+    this.#toNodeOf(actor, { t: 'actorLease.request', leaseId, actorId, spec, mayWait: actor.mayWait })
   }
 
   #granted(nodeId: NodeId, leaseId: LeaseId, actorId: ActorId, worker: WorkerAddress): void {
@@ -289,7 +417,9 @@ export class ActorManager {
       this.#fx.push({ t: 'toNode', nodeId, message: { t: 'actorLease.cancel', leaseId } })
       return
     }
+    if (actor.worker?.tag === worker.tag) return // Said again.
     actor.worker = worker
+    this.#changed(actor)
     this.#byWorker.set(worker.tag, actorId)
     this.#send(worker.tag, { t: 'actor.start', spec: actor.spec, incarnation: actor.incarnation })
   }
@@ -324,7 +454,7 @@ export class ActorManager {
 
   /** `to`: who is to hear of it, beside those who asked before. */
   #addDead(spec: ActorSpec, to: readonly WorkerTag[], death: NonNullable<ActorInfo['death']>): void {
-    const actor = newActor(spec)
+    const actor = newActor(spec, this.#made++)
     const early = this.#early.get(spec.actorId)
     this.#early.delete(spec.actorId)
     for (const tag of [...to, ...(early?.subscribers ?? [])]) actor.subscribers.set(tag, new Set([spec.actorId]))
@@ -356,6 +486,7 @@ export class ActorManager {
     const actor = actorId === undefined ? undefined : this.#actors.get(actorId)
     if (!actor || actor.worker?.tag !== exit.tag) return
     actor.worker = null
+    this.#changed(actor)
     if (actor.state === 'DEAD') return
     if (!actor.ending && actor.state !== 'ALIVE' && exit.reason === 'intended') {
       this.#place(actor) // The worker was on its way out when it got the actor: nothing of it has begun.
@@ -390,13 +521,25 @@ export class ActorManager {
     actor.subscribers.clear()
     actor.spec = { ...actor.spec, args: NOTHING, argRefs: [] }
     this.#dead.push(actor.spec.actorId)
+    this.#deathOf.set(actor.spec.actorId, ++this.#deaths)
+    this.#recordSpec(actor)
+    this.#changed(actor)
     const forgotten = this.#dead.length > DEAD_MAX ? this.#dead.shift() : undefined
-    if (forgotten === undefined) return
-    this.#actors.delete(forgotten)
-    this.#forgotten.add(forgotten)
+    if (forgotten !== undefined) this.#forget(forgotten)
+  }
+
+  #forget(actorId: ActorId): void {
+    const index = this.#deathOf.get(actorId) ?? 0
+    this.#actors.delete(actorId)
+    this.#deathOf.delete(actorId)
+    this.#forgotten.add(actorId)
+    this.#journal.remove('actor', actorId)
+    this.#journal.remove('life', actorId)
+    this.#journal.put('forgotten', actorId, () => ({ index }))
     if (this.#forgotten.size <= FORGOTTEN_MAX) return
     for (const oldest of this.#forgotten) {
       this.#forgotten.delete(oldest)
+      this.#journal.remove('forgotten', oldest)
       return
     }
   }
@@ -422,8 +565,9 @@ export class ActorManager {
   }
 }
 
-function newActor(spec: ActorSpec): Actor {
+function newActor(spec: ActorSpec, index: number): Actor {
   return {
+    index,
     spec,
     state: 'PENDING_CREATION',
     incarnation: 0,
@@ -431,6 +575,7 @@ function newActor(spec: ActorSpec): Actor {
     placements: 0,
     leaseId: null,
     nodeId: null,
+    mayWait: false,
     worker: null,
     death: null,
     subscribers: new Map(),
@@ -468,6 +613,10 @@ function unknownDead(actorId: ActorId, wasAlive: boolean): ActorInfo {
     death: { reason, exit: null, creationError: null },
     numRestarts: 0,
   }
+}
+
+function takenReason({ name }: ActorSpec): string {
+  return `the name '${name}' was taken`
 }
 
 function nameKey(namespace: string, name: string): string {

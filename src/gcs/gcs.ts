@@ -5,23 +5,27 @@
 // Invariants:
 //   G1. A worker tag is given once: in blocks, each to one node.
 //   G2. What is asked is answered, if only with nothing.
+//   G4. What others hear of is in the journal first: what a step changed leaves before what it says (R1 of records.ts).
 //   G3. A node's death is told to the actors as the end of every process that lived there, then to all nodes.
 
 import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
-import type { ClusterStatus, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { ClusterStatus, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
 import type { ExitInfo, FromNode, LeaseSpec, ToNode } from '../wire/messages.ts'
 import { ActorManager, type Placement } from './actor-manager.ts'
 import { Kv } from './kv.ts'
 import { type HealthConfig, NodeManager } from './node-manager.ts'
 import { place } from './place.ts'
 import { PlacementGroupManager } from './placement-group-manager.ts'
+import { type GcsChange, type GcsRecord, Journal, readTable } from './records.ts'
 
 export type GcsInput =
   | { readonly t: 'fromNode'; readonly nodeId: NodeId; readonly message: NodeToGcs }
   /** Its connection closed. */
   | { readonly t: 'nodeGone'; readonly nodeId: NodeId; readonly detail: string }
 export type GcsEffect =
+  /** One batch; what follows it in the same step is performed when it is durable. */
+  | { readonly t: 'persist'; readonly changes: readonly GcsChange[] }
   | { readonly t: 'toNode'; readonly nodeId: NodeId; readonly message: GcsToNode }
   /** After what was sent to it. */
   | { readonly t: 'disconnect'; readonly nodeId: NodeId }
@@ -33,6 +37,16 @@ export interface GcsConfig {
   /** How long a node whose connection closed may take to come back. */
   readonly reconnectGraceMs: Ms
   readonly system: Readonly<Record<string, unknown>>
+  /** It outlives its process: what it must not forget leaves as `persist`. */
+  readonly isDurable?: boolean
+  /** How long nodes may take to come back to a GCS that was restarted. Default: as long as to one that was not. */
+  readonly restoreGraceMs?: Ms
+}
+
+interface Counters {
+  readonly clusterId: string
+  readonly jobs: number
+  readonly blocks: number
 }
 
 type Fx = Effect<never, GcsEffect>[]
@@ -41,43 +55,95 @@ const VIEWS_EVERY_MS: Ms = 100
 
 export class Gcs {
   readonly actors: ActorManager
-  readonly nodes = new NodeManager()
+  readonly nodes: NodeManager
   readonly groups: PlacementGroupManager
   readonly #config: GcsConfig
-  readonly #kv = new Kv()
+  readonly #journal: Journal
+  readonly #kv: Kv
+  /** What each node held when it registered last. */
+  readonly #held = new Map<NodeId, NodeState['actors']>()
   readonly #jobOf = new Map<WorkerTag, JobId>()
+  #clusterId: string
   #jobs = 0
+  #recorded = ''
   #pings = 0
   #areViewsPlanned = false
   #fx: Fx = []
 
   constructor(config: GcsConfig) {
     this.#config = config
-    this.actors = new ActorManager(config.actorGracefulShutdownMs, {
-      place: (spec) => this.#place(spec),
-      nodeOf: (tag) => this.nodes.nodeOf(tag),
-    })
-    this.groups = new PlacementGroupManager({
-      table: () => this.nodes.table,
-      take: (nodeId, resources) => this.nodes.take(nodeId, resources),
-      isActorAlive: (actorId) => this.actors.isAlive(actorId),
-    })
+    this.#clusterId = config.clusterId
+    this.#journal = new Journal(config.isDurable ?? false)
+    this.nodes = new NodeManager(this.#journal)
+    this.#kv = new Kv(this.#journal)
+    const nodes = {
+      place: (spec: LeaseSpec) => this.#place(spec),
+      nodeOf: (tag: WorkerTag) => this.nodes.nodeOf(tag),
+      isAwaited: (tag: WorkerTag) => this.nodes.isAwaited(tag),
+    }
+    this.actors = new ActorManager(config.actorGracefulShutdownMs, nodes, this.#journal)
+    this.groups = new PlacementGroupManager(
+      {
+        table: () => this.nodes.table,
+        take: (nodeId, resources) => this.nodes.take(nodeId, resources),
+        isActorAlive: (actorId) => this.actors.isAlive(actorId),
+      },
+      this.#journal,
+    )
+  }
+
+  /** Before anything else: what another GCS of this cluster had made durable. */
+  restore(records: readonly GcsRecord[]): void {
+    const [counters] = readTable<Counters>(records, 'cluster').map(([, one]) => one)
+    if (counters) {
+      this.#clusterId = counters.clusterId
+      this.#jobs = counters.jobs
+    }
+    this.nodes.restore(records, counters?.blocks ?? 0)
+    for (const [tag, jobId] of readTable<JobId>(records, 'job')) this.#jobOf.set(Number(tag), jobId)
+    this.#kv.restore(records)
+    this.actors.restore(records)
+    this.groups.restore(records)
+  }
+
+  get clusterId(): string {
+    return this.#clusterId
   }
 
   step(now: Ms, input: Input<never, GcsInput>): Fx {
     this.#fx = []
-    if (input.kind === 'start') this.#timer('health', now + this.#config.health.periodMs)
+    if (input.kind === 'start') this.#start(now)
     else if (input.kind === 'timer') this.#onTimer(now, input.key)
     else if (input.kind === 'local') this.#onLocal(now, input.event)
     this.#performGroups(now)
     this.#performActors(now)
     this.#planViews(now)
+    this.#record()
     return this.#fx
   }
 
   status(): ClusterStatus {
-    const { clusterId } = this.#config
+    const clusterId = this.#clusterId
     return { clusterId, nodes: this.nodes.all(), demand: [...this.nodes.demand(), ...this.actors.demand()] }
+  }
+
+  #start(now: Ms): void {
+    const { health, restoreGraceMs, reconnectGraceMs } = this.#config
+    this.#timer('health', now + health.periodMs)
+    this.groups.start()
+    for (const nodeId of this.nodes.awaited()) {
+      this.#timer(`nodeGone ${nodeId}`, now + (restoreGraceMs ?? reconnectGraceMs))
+    }
+  }
+
+  /** G4 */
+  #record(): void {
+    const counters: Counters = { clusterId: this.#clusterId, jobs: this.#jobs, blocks: this.nodes.blocks }
+    const recorded = `${counters.jobs} ${counters.blocks}`
+    if (recorded !== this.#recorded) this.#journal.put('cluster', 'counters', () => counters)
+    this.#recorded = recorded
+    const changes = this.#journal.take()
+    if (changes.length > 0) this.#fx.unshift({ kind: 'local', event: { t: 'persist', changes } })
   }
 
   #onTimer(now: Ms, key: string): void {
@@ -117,6 +183,7 @@ export class Gcs {
         const { tag, namespace } = message
         const jobId = this.#jobOf.get(tag) ?? formatJobId(++this.#jobs)
         this.#jobOf.set(tag, jobId)
+        this.#journal.put('job', String(tag), () => jobId)
         return this.#toNode(nodeId, { t: 'job.made', tag, jobId, namespace })
       }
       case 'worker.gone':
@@ -132,6 +199,8 @@ export class Gcs {
         return this.groups.follow(nodeId, message.groupId)
       case 'pong':
         return
+      case 'node.resumed':
+        return this.#resumed(nodeId)
       default:
         return this.actors.onNode(nodeId, message)
     }
@@ -145,7 +214,9 @@ export class Gcs {
       this.#fx.push({ kind: 'local', event: { t: 'disconnect', nodeId } })
       return
     }
-    const { clusterId, system } = this.#config
+    const clusterId = this.#clusterId
+    const { system } = this.#config
+    this.#held.set(nodeId, message.state.actors)
     for (const { tag } of message.state.processes) this.actors.joined(tag)
     this.#toNode(nodeId, { t: 'node.registered', clusterId, tags: answer, nodes: this.nodes.all(), system })
     this.groups.nodeJoined(now, nodeId, message.state.bundles)
@@ -156,15 +227,39 @@ export class Gcs {
     this.actors.workerGone(exit)
     this.groups.workerGone(exit.tag)
     const jobId = this.#jobOf.get(exit.tag)
-    this.#jobOf.delete(exit.tag)
+    if (this.#jobOf.delete(exit.tag)) this.#journal.remove('job', String(exit.tag))
     if (jobId !== undefined) this.groups.jobEnded(jobId)
     else this.groups.actorsChanged()
   }
 
+  /** Its words from before are heard; ours, which may have been lost, are said again. */
+  #resumed(nodeId: NodeId): void {
+    const isLiving = (tag: WorkerTag): boolean => this.nodes.isLiving(nodeId, tag)
+    this.nodes.resumed(nodeId)
+    const held = (this.#held.get(nodeId) ?? []).filter(({ worker }) => isLiving(worker.tag))
+    this.#held.delete(nodeId)
+    this.actors.nodeResumed(nodeId, held)
+    this.groups.nodeResumed(nodeId)
+    for (const tag of this.#tagsOn(nodeId)) {
+      if (isLiving(tag)) continue
+      this.#workerGone(endOf(tag, 'it ended while its node had no connection to the GCS', 'crashed'))
+    }
+  }
+
+  /** Processes there that somebody here counts on. */
+  #tagsOn(nodeId: NodeId): Set<WorkerTag> {
+    const tags = this.actors.tagsOn(nodeId)
+    for (const tag of this.#jobOf.keys()) if (this.nodes.nodeOf(tag) === nodeId) tags.add(tag)
+    return tags
+  }
+
   #nodeDied(now: Ms, nodeId: NodeId, reason: string): void {
-    const processes = this.nodes.die(nodeId, reason)
-    if (!processes) return
-    for (const tag of processes) this.#workerGone(endOf(tag, nodeId, reason))
+    const died = this.nodes.die(nodeId, reason)
+    if (!died) return
+    this.#held.delete(nodeId)
+    for (const tag of new Set([...died, ...this.#tagsOn(nodeId)])) {
+      this.#workerGone(endOf(tag, `its node ${nodeId.slice(0, 8)} died: ${reason}`, 'nodeDied'))
+    }
     this.actors.nodeDied(nodeId)
     this.groups.nodeDied(now, nodeId)
     this.#tellViews()
@@ -294,7 +389,6 @@ export class Gcs {
   }
 }
 
-function endOf(tag: WorkerTag, nodeId: NodeId, reason: string): ExitInfo {
-  const detail = `its node ${nodeId.slice(0, 8)} died: ${reason}`
-  return { tag, pid: 0, code: null, signal: null, reason: 'nodeDied', detail, lastLines: [] }
+function endOf(tag: WorkerTag, detail: string, reason: 'nodeDied' | 'crashed'): ExitInfo {
+  return { tag, pid: 0, code: null, signal: null, reason, detail, lastLines: [] }
 }

@@ -3,6 +3,7 @@
 //   K1. A waiting question is answered by the first put of its key, once.
 
 import type { WorkerTag } from '../ids/ids.ts'
+import { type GcsRecord, Journal } from './records.ts'
 
 export interface KvAnswer {
   readonly to: WorkerTag
@@ -13,9 +14,21 @@ export interface KvAnswer {
 export class Kv {
   readonly #values = new Map<string, Uint8Array>()
   readonly #waiting = new Map<string, { to: WorkerTag; requestId: number }[]>()
+  readonly #journal: Journal
+
+  constructor(journal = new Journal(false)) {
+    this.#journal = journal
+  }
+
+  restore(records: readonly GcsRecord[]): void {
+    for (const { table, key, value } of records) if (table === 'kv') this.#values.set(key, value)
+  }
 
   put(key: string, value: Uint8Array, overwrite: boolean): KvAnswer[] {
-    if (overwrite || !this.#values.has(key)) this.#values.set(key, value)
+    if (overwrite || !this.#values.has(key)) {
+      this.#values.set(key, value)
+      this.#journal.put('kv', key, () => value)
+    }
     const waiting = this.#waiting.get(key) ?? []
     this.#waiting.delete(key)
     return waiting.map(({ to, requestId }) => ({ to, requestId, value: this.#values.get(key) as Uint8Array }))
@@ -32,7 +45,7 @@ export class Kv {
   }
 
   delete(key: string): void {
-    this.#values.delete(key)
+    if (this.#values.delete(key)) this.#journal.remove('kv', key)
   }
 
   keys(prefix: string): string[] {

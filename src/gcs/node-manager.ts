@@ -9,6 +9,7 @@
 //   M1. A node that was declared dead never comes back (K4).
 //   M2. A tag block is given once.
 //   M3. Every change of a view raises its version, and is told to every node once.
+//   M4. After a restart of the GCS, versions go on above all that was told before.
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
@@ -17,6 +18,7 @@ import { subtract } from '../scheduling/resources.ts'
 import type { Demand, NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
 import { PROTOCOL_VERSION, type Resources, type WireError } from '../wire/messages.ts'
 import { blockAt, TagMap } from '../wire/tag-map.ts'
+import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
 
 export interface HealthConfig {
   /** Ray's `health_check_period_ms`, `_timeout_ms` and `_failure_threshold`. */
@@ -32,11 +34,22 @@ interface Member {
   isConnected: boolean
   /** What waits there, as it last said. */
   demand: readonly Demand[]
+  /** It was there before the GCS (came back), and has not told all that it has to tell. */
+  isAwaited: boolean
+  readonly index: number
   /** Pings since the last answer. */
   unanswered: number
 }
 
 type Register = NodeToGcs & { t: 'node.register' }
+
+interface NodeRecord {
+  readonly index: number
+  readonly view: NodeView
+}
+
+/** Reports raise a version without a record: no GCS lives for so many of them. */
+const VERSIONS_PER_LIFE = 2 ** 32
 
 /** Dead nodes are remembered, up to so many: Ray's `maximum_gcs_dead_node_cached_count`. */
 const DEAD_MAX = 1000
@@ -48,7 +61,36 @@ export class NodeManager {
   readonly #dead: NodeId[] = []
   readonly #tags = new TagMap()
   #changed = new Set<NodeId>()
+  readonly #journal: Journal
   #blocks = 0
+  #index = 0
+
+  constructor(journal = new Journal(false)) {
+    this.#journal = journal
+  }
+
+  /** How many tag blocks were given. */
+  get blocks(): number {
+    return this.#blocks
+  }
+
+  restore(records: readonly GcsRecord[], blocks: number): void {
+    this.#blocks = blocks
+    for (const [nodeId, { index, view: stored }] of byIndex(readTable<NodeRecord>(records, 'node'))) {
+      const isDead = stored.state === 'DEAD'
+      const view: NodeView = {
+        ...stored,
+        ...(isDead ? {} : { available: stored.total, waiting: 0 }),
+        version: stored.version + VERSIONS_PER_LIFE, // M4
+      }
+      this.#index = index + 1
+      for (const block of view.tagBlocks) this.#tags.add(block, nodeId)
+      const state = { isConnected: false, isAwaited: !isDead, demand: [], unanswered: 0 }
+      this.#members.set(nodeId, { view, index, processes: new Set(), ...state })
+      this.table.set(view)
+      if (isDead) this.#dead.push(nodeId)
+    }
+  }
 
   /** The first tags of a new node, or why it may not join. Repeated: it is there already. */
   register(message: Register): TagBlock | WireError {
@@ -64,15 +106,24 @@ export class NodeManager {
     for (const { tag } of state.processes) processes.add(tag)
     for (const block of state.tagBlocks) this.#adopt(block, nodeId)
     const { address, hostname, pid, sessionDir, isHead, total, labels } = message
-    const tagBlocks = [...state.tagBlocks]
+    // A block that it does not know of yet was on its way: it is its own all the same (M2).
+    const granted = known?.view.tagBlocks ?? []
+    const tagBlocks = [
+      ...granted,
+      ...state.tagBlocks.filter(({ first }) => !granted.some((one) => one.first === first)),
+    ]
     const view: NodeView = {
       ...{ nodeId, state: 'ALIVE', address, hostname, pid, sessionDir, isHead, total, labels, tagBlocks },
       ...{ available: known?.view.available ?? total, waiting: 0, deathReason: null },
       version: (known?.view.version ?? 0) + 1,
     }
-    this.#members.set(nodeId, { view, processes, isConnected: true, demand: known?.demand ?? [], unanswered: 0 })
+    const index = known?.index ?? this.#index++
+    const isAwaited = known?.isAwaited ?? false
+    const demand = known?.demand ?? []
+    this.#members.set(nodeId, { view, index, processes, isConnected: true, isAwaited, demand, unanswered: 0 })
     this.table.set(view)
     this.#changed.add(nodeId)
+    this.#record(nodeId)
     const [first] = view.tagBlocks
     return first ?? this.grantTags(nodeId)
   }
@@ -83,6 +134,7 @@ export class NodeManager {
     this.#tags.add(block, nodeId)
     const member = this.#members.get(nodeId)
     if (member) this.#change(member, { tagBlocks: [...member.view.tagBlocks, block] })
+    this.#record(nodeId)
     return block
   }
 
@@ -119,6 +171,7 @@ export class NodeManager {
     const member = this.#living(nodeId)
     if (!member) return false
     this.#change(member, { state: 'DRAINING' })
+    this.#record(nodeId)
     return true
   }
 
@@ -146,11 +199,14 @@ export class NodeManager {
     this.#change(member, { state: 'DEAD', available: {}, waiting: 0, deathReason: reason })
     const processes = [...member.processes]
     member.processes.clear()
+    member.isAwaited = false
+    this.#record(nodeId)
     this.#dead.push(nodeId)
     const forgotten = this.#dead.length > DEAD_MAX ? this.#dead.shift() : undefined
     if (forgotten !== undefined) {
       this.#members.delete(forgotten)
       this.table.delete(forgotten)
+      this.#journal.remove('node', forgotten)
     }
     return processes
   }
@@ -174,6 +230,25 @@ export class NodeManager {
   answered(nodeId: NodeId): void {
     const member = this.#members.get(nodeId)
     if (member) member.unanswered = 0
+  }
+
+  /** All that it had to tell has been heard. */
+  resumed(nodeId: NodeId): void {
+    const member = this.#members.get(nodeId)
+    if (member) member.isAwaited = false
+  }
+
+  /** Its node has not said yet whether it lives. */
+  isAwaited(tag: WorkerTag): boolean {
+    return this.#members.get(this.nodeOf(tag) ?? '')?.isAwaited === true
+  }
+
+  awaited(): NodeId[] {
+    return [...this.#members].filter(([, { isAwaited }]) => isAwaited).map(([nodeId]) => nodeId)
+  }
+
+  isLiving(nodeId: NodeId, tag: WorkerTag): boolean {
+    return this.#members.get(nodeId)?.processes.has(tag) === true
   }
 
   nodeOf(tag: WorkerTag): NodeId | undefined {
@@ -215,6 +290,12 @@ export class NodeManager {
   #living(nodeId: NodeId): Member | undefined {
     const member = this.#members.get(nodeId)
     return member && member.view.state !== 'DEAD' ? member : undefined
+  }
+
+  #record(nodeId: NodeId): void {
+    const member = this.#members.get(nodeId)
+    if (member)
+      this.#journal.put('node', nodeId, () => ({ index: member.index, view: this.get(nodeId) ?? member.view }))
   }
 
   #change(member: Member, change: Partial<NodeView>): void {

@@ -24,6 +24,7 @@ import type { BundleId, GcsToNode } from '../wire/cluster.ts'
 import type { FollowedGroup, GroupInfo, GroupRequest, GroupSpec, GroupState, GroupStats } from '../wire/groups.ts'
 import type { FromNode, LeaseSpec, Resources, SchedulingStrategy, WireError } from '../wire/messages.ts'
 import type { Placement } from './actor-manager.ts'
+import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
 
 const RETRY_MIN_MS: Ms = 100
 const RETRY_MAX_MS: Ms = 1000
@@ -40,6 +41,8 @@ interface Bundle {
 }
 
 interface Group {
+  /** In the order of being made. */
+  readonly index: number
   readonly spec: GroupSpec
   readonly selectors: readonly LabelConditions[] | undefined
   readonly bundles: Bundle[]
@@ -57,6 +60,25 @@ interface Group {
   /** The releases when no plan was found: nothing has come free since. */
   triedAt: number
   isJobOver: boolean
+}
+
+/** What is kept of one. Who waits and who follows says so again. */
+type GroupRecord = Pick<
+  Group,
+  | 'index'
+  | 'spec'
+  | 'bundles'
+  | 'state'
+  | 'reason'
+  | 'error'
+  | 'attempt'
+  | 'creationMs'
+  | 'highestRetryMs'
+  | 'schedulingState'
+  | 'isJobOver'
+> & {
+  /** Counts removals; 0: it is not removed. */
+  readonly removal: number
 }
 
 /** What planning needs of the cluster. */
@@ -79,6 +101,10 @@ export class PlacementGroupManager {
   readonly #groups = new Map<PlacementGroupId, Group>()
   readonly #names = new Map<string, PlacementGroupId>()
   readonly #removed: PlacementGroupId[] = []
+  readonly #removalOf = new Map<PlacementGroupId, number>()
+  readonly #journal: Journal
+  #made = 0
+  #removals = 0
   /** Wait for resources, in order. */
   readonly #pending = new Set<Group>()
   readonly #nodes: GroupNodes
@@ -86,8 +112,73 @@ export class PlacementGroupManager {
   #turn = 0
   #fx: GroupEffect[] = []
 
-  constructor(nodes: GroupNodes) {
+  constructor(nodes: GroupNodes, journal = new Journal(false)) {
     this.#nodes = nodes
+    this.#journal = journal
+  }
+
+  restore(records: readonly GcsRecord[]): void {
+    const entries = byIndex(readTable<GroupRecord>(records, 'group'))
+    for (const [groupId, { removal, ...kept }] of entries) {
+      const group: Group = { ...newGroup(0, kept.spec, kept.index), ...kept }
+      this.#made = kept.index + 1
+      this.#groups.set(groupId, group)
+      const { name, namespace } = kept.spec
+      if (removal > 0) this.#removalOf.set(groupId, removal)
+      else if (name !== null) this.#names.set(nameKey(namespace, name), groupId)
+    }
+    this.#removed.push(...[...this.#removalOf].sort(([, a], [, b]) => a - b).map(([groupId]) => groupId))
+    this.#removals = Math.max(0, ...this.#removalOf.values())
+  }
+
+  /** Those that were looking for room look on. */
+  start(): void {
+    for (const group of this.#groups.values()) {
+      const isUnderWay = group.bundles.some(({ phase }) => phase === 'preparing' || phase === 'prepared')
+      const isMissing = group.bundles.some(({ phase }) => phase === 'none')
+      if (group.state !== 'REMOVED' && isMissing && !isUnderWay) this.#retryLater(group)
+    }
+  }
+
+  /** It is connected (again), and `nodeJoined` has compared what it holds: what it may not have heard is said again. */
+  nodeResumed(nodeId: NodeId): void {
+    for (const { spec, bundles, attempt } of this.#groups.values()) {
+      const isCommitting = !bundles.some(({ phase }) => phase === 'preparing')
+      for (const [index, own] of bundles.entries()) {
+        if (own.nodeId !== nodeId) continue
+        const bundle = { groupId: spec.groupId, index }
+        const resources = spec.bundles[index] as Resources
+        if (own.phase === 'preparing') this.#toNode(nodeId, { t: 'bundle.prepare', bundle, attempt, resources })
+        else if (own.phase === 'prepared' && isCommitting) {
+          this.#toNode(nodeId, { t: 'bundle.commit', bundle, attempt })
+        }
+      }
+    }
+  }
+
+  /** Its record follows at the end of the step. */
+  #changed(group: Group): void {
+    this.#journal.put('group', group.spec.groupId, (): GroupRecord => {
+      const { index, spec, bundles, state, reason, error, attempt, creationMs, highestRetryMs } = group
+      const removal = this.#removalOf.get(spec.groupId) ?? 0
+      const { schedulingState, isJobOver } = group
+      return {
+        ...{
+          index,
+          spec,
+          bundles,
+          state,
+          reason,
+          error,
+          attempt,
+          creationMs,
+          highestRetryMs,
+          schedulingState,
+          isJobOver,
+        },
+        removal,
+      }
+    })
   }
 
   get size(): number {
@@ -125,8 +216,9 @@ export class PlacementGroupManager {
 
   #create(now: Ms, spec: GroupSpec): void {
     if (this.#groups.has(spec.groupId)) return
-    const group = newGroup(now, spec)
+    const group = newGroup(now, spec, this.#made++)
     this.#groups.set(spec.groupId, group)
+    this.#changed(group)
     const taken = spec.name === null ? undefined : this.#names.get(nameKey(spec.namespace, spec.name))
     if (taken !== undefined) {
       const params = { name: spec.name ?? '', namespace: spec.namespace }
@@ -188,6 +280,7 @@ export class PlacementGroupManager {
     const group = this.#groups.get(bundle.groupId)
     const own = group?.bundles[bundle.index]
     if (!group || own?.phase !== 'preparing' || group.attempt !== attempt) return // R3
+    this.#changed(group)
     if (!isReserved) {
       own.phase = 'none' // Nothing to return there.
       own.nodeId = null
@@ -208,6 +301,7 @@ export class PlacementGroupManager {
     const own = group?.bundles[bundle.index]
     if (!group || own?.phase !== 'prepared' || group.attempt !== attempt) return // R3
     own.phase = 'committed'
+    this.#changed(group)
     this.#settle(now, group)
   }
 
@@ -249,7 +343,11 @@ export class PlacementGroupManager {
   // Ends
 
   jobEnded(jobId: JobId): void {
-    for (const group of this.#groups.values()) if (group.spec.jobId === jobId) group.isJobOver = true
+    for (const group of this.#groups.values()) {
+      if (group.spec.jobId !== jobId || group.isJobOver) continue
+      group.isJobOver = true
+      this.#changed(group)
+    }
     this.actorsChanged()
   }
 
@@ -302,11 +400,15 @@ export class PlacementGroupManager {
     const plan = planGroup(this.#nodes.table(), ask)
     if (plan.kind !== 'planned') {
       group.triedAt = this.#releases
-      group.schedulingState = plan.kind === 'wait' ? 'NO_RESOURCES' : 'INFEASIBLE'
+      const schedulingState = plan.kind === 'wait' ? 'NO_RESOURCES' : 'INFEASIBLE'
+      // Tried for ever, but no record for each time.
+      if (group.schedulingState !== schedulingState || group.reason !== plan.reason) this.#changed(group)
+      group.schedulingState = schedulingState
       group.reason = plan.reason
       return false
     }
     this.#pending.delete(group)
+    this.#changed(group)
     group.schedulingState = 'SCHEDULING_STARTED'
     group.reason = 'its bundles are being reserved'
     const attempt = ++group.attempt
@@ -327,13 +429,17 @@ export class PlacementGroupManager {
   #retryLater(group: Group): void {
     this.#pending.add(group)
     this.#timer(`retry ${group.spec.groupId}`, group.retryMs)
-    group.highestRetryMs = Math.max(group.highestRetryMs, group.retryMs)
+    if (group.retryMs > group.highestRetryMs) {
+      group.highestRetryMs = group.retryMs
+      this.#changed(group)
+    }
     group.retryMs = Math.min(RETRY_MAX_MS, group.retryMs * RETRY_FACTOR)
   }
 
   /** R1: what it has prepared, or is about to, is returned. */
   #failAttempt(group: Group, reason: string): void {
     group.attempt++ // R3
+    this.#changed(group)
     group.triedAt = -1
     for (const [index, { phase }] of group.bundles.entries())
       if (phase === 'preparing' || phase === 'prepared') this.#giveBack(group, index, reason)
@@ -345,6 +451,7 @@ export class PlacementGroupManager {
   #lose(now: Ms, group: Group, isLost: (index: number) => boolean): void {
     const lost = group.bundles.flatMap((bundle, index) => (bundle.phase !== 'none' && isLost(index) ? [index] : []))
     if (lost.length === 0) return
+    this.#changed(group)
     const wasPreparing = group.bundles.some(({ phase }) => phase === 'preparing')
     for (const index of lost) group.bundles[index] = { nodeId: null, phase: 'none' }
     if (wasPreparing) this.#failAttempt(group, 'a node died while the bundles were being reserved')
@@ -353,6 +460,7 @@ export class PlacementGroupManager {
 
   /** When nothing is under way: CREATED, or the bundles that are missing are looked for. */
   #settle(now: Ms, group: Group): void {
+    this.#changed(group)
     if (group.bundles.some(({ phase }) => phase === 'preparing' || phase === 'prepared')) return
     if (group.bundles.some(({ phase }) => phase === 'none')) {
       const isPartOfIt = group.creationMs > 0 || group.bundles.some(({ phase }) => phase === 'committed')
@@ -392,8 +500,13 @@ export class PlacementGroupManager {
     this.#tell(group)
     group.followers.clear()
     this.#removed.push(groupId)
+    this.#removalOf.set(groupId, ++this.#removals)
+    this.#changed(group)
     const forgotten = this.#removed.length > REMOVED_MAX ? this.#removed.shift() : undefined
-    if (forgotten !== undefined) this.#groups.delete(forgotten)
+    if (forgotten === undefined) return
+    this.#groups.delete(forgotten)
+    this.#removalOf.delete(forgotten)
+    this.#journal.remove('group', forgotten)
   }
 
   #giveBack(group: Group, index: number, detail: string): void {
@@ -423,13 +536,14 @@ export class PlacementGroupManager {
   }
 }
 
-function newGroup(now: Ms, spec: GroupSpec): Group {
+function newGroup(now: Ms, spec: GroupSpec, index: number): Group {
   // Checked where it was made; one that cannot be read excludes every node rather than none.
   const conditionsOf = (selector: Readonly<Record<string, string>>): LabelConditions => {
     const parsed = parseSelector(selector)
     return 'conditions' in parsed ? parsed.conditions : [{ key: '', operator: 'exists' }]
   }
   return {
+    index,
     spec,
     selectors: spec.selectors?.map(conditionsOf),
     bundles: spec.bundles.map(() => ({ nodeId: null, phase: 'none' })),

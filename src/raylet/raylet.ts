@@ -276,6 +276,7 @@ export class Raylet {
       case 'node.registered':
         this.view.addTags(message.tags)
         this.#groups.followAgain()
+        this.#reported = -1 // A GCS that has come back does not know what is free.
         return this.#nodesChanged(message.nodes)
       case 'tags.granted':
         return this.view.addTags(message.tags)

@@ -75,6 +75,7 @@ export class ActorExecutor {
   }
 
   async become(spec: ActorSpec, incarnation: number): Promise<void> {
+    if (this.#isBecoming) return // Said again, by a GCS that has come back.
     this.#isBecoming = true
     const { link } = this.#runtime
     let made: AbortController | null = null

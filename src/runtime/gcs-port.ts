@@ -1,8 +1,9 @@
 // A node's way to the GCS: in its own process when it is alone, else over a connection.
 //
-//   P1. What a node says arrives in order while the connection lasts; what it said while there was none follows its registration.
+//   P1. What a node says arrives in order, and once more when a connection or a GCS was lost in between (gcs-stream.ts).
 
 import { Gcs } from '../gcs/gcs.ts'
+import { GcsStream } from '../raylet/gcs-stream.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { WireError } from '../wire/messages.ts'
 import { GcsLink } from './gcs-link.ts'
@@ -24,8 +25,6 @@ export interface GcsPortEvents {
 }
 
 const RECONNECT_GRACE_MS = 500
-/** Of no use to a GCS that comes back. */
-const FLEETING = new Set(['node.report', 'pong'])
 
 export function gcsConfig(clusterId: string, system: SystemConfig): ConstructorParameters<typeof Gcs>[0] {
   return {
@@ -37,6 +36,7 @@ export function gcsConfig(clusterId: string, system: SystemConfig): ConstructorP
       failureThreshold: system.healthCheckFailureThreshold,
     },
     reconnectGraceMs: RECONNECT_GRACE_MS,
+    restoreGraceMs: system.gcsFailoverNodeReconnectTimeoutS * 1000,
     system,
   }
 }
@@ -90,8 +90,8 @@ export class LocalGcs implements GcsPort {
 /** The GCS of a cluster. */
 export class RemoteGcs implements GcsPort {
   readonly #link: GcsLink<GcsToNode, NodeToGcs>
+  readonly #stream = new GcsStream()
   #isRegistered = false
-  #waiting: NodeToGcs[] = []
 
   constructor(nodeId: string, cluster: ClusterConfig, system: SystemConfig, events: GcsPortEvents) {
     const { gcs, token, gcsReconnectTimeoutS } = cluster
@@ -102,11 +102,13 @@ export class RemoteGcs implements GcsPort {
       {
         onConnected: () => events.onConnected(),
         onMessage: (message) => {
+          this.#stream.hear(message)
           if (message.t === 'node.registered') this.#registered()
           events.onMessage(message)
         },
         onDisconnected: () => {
           this.#isRegistered = false
+          this.#stream.cut()
         },
         onRefused: (error) => events.onGone(`the GCS refused it: ${describe(error)}`),
         onGone: () => events.onGone(`no GCS answered at ${gcs.host}:${gcs.port} for ${gcsReconnectTimeoutS} s`),
@@ -115,8 +117,7 @@ export class RemoteGcs implements GcsPort {
   }
 
   send(message: NodeToGcs): void {
-    if (this.#isRegistered || message.t === 'node.register') this.#link.send(message)
-    else if (!FLEETING.has(message.t)) this.#waiting.push(message)
+    if (this.#stream.say(message)) this.#link.send(message)
   }
 
   close(): void {
@@ -125,10 +126,9 @@ export class RemoteGcs implements GcsPort {
 
   /** P1 */
   #registered(): void {
+    if (this.#isRegistered) return
     this.#isRegistered = true
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const message of waiting) this.#link.send(message)
+    for (const message of this.#stream.resume()) this.#link.send(message)
   }
 }
 

@@ -1,14 +1,18 @@
-// The GCS as a process of its own: drives the machine with real sockets and timers.
+// The GCS as a process of its own: sockets and storage around its machine (durable-gcs.ts).
 //
 //   P1. Its port is in a file of the session before anybody is told that it is ready.
 //   P2. It ends quietly on SIGTERM: nodes look for it until they have waited long enough.
-//   P3. A node is told nothing before it connected, and a message that its connection no longer takes is lost: nodes ask again (K3).
+//   P3. A node is told nothing before it connected, and a message that its connection no longer takes is lost: it is said again when
+//       the node has resumed.
+//   P4. Nodes are let in when all that was durable is loaded. When its state cannot be kept it ends: another one goes on from there.
 
 import path from 'node:path'
-import { Gcs, type GcsInput } from '../gcs/gcs.ts'
+import { makeError } from '../errors/index.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import { DurableGcs } from './durable-gcs.ts'
 import { gcsConfig } from './gcs-port.ts'
 import { GcsServer } from './gcs-server.ts'
+import { type GcsStorage, makeGcsStorage, redisFromEnv } from './gcs-storage.ts'
 import type { GcsProcessConfig } from './node-config.ts'
 import { noteProcess, PID_FILES, writeWhole } from './session.ts'
 
@@ -16,58 +20,52 @@ export const GCS_PORT_FILE = 'gcs_server_port'
 
 export class GcsProcess {
   readonly #config: GcsProcessConfig
-  readonly #gcs: Gcs
-  readonly #timers = new Map<string, NodeJS.Timeout>()
+  readonly #onFailed: (error: unknown) => void
+  #gcs: DurableGcs | null = null
   #server: GcsServer<NodeToGcs, GcsToNode> | null = null
 
-  constructor(config: GcsProcessConfig) {
+  /** `onFailed`: its state cannot be kept any more (P4). */
+  constructor(config: GcsProcessConfig, onFailed: (error: unknown) => void) {
     this.#config = config
-    this.#gcs = new Gcs(gcsConfig(config.clusterId, config.system))
+    this.#onFailed = onFailed
   }
 
-  /** Returns its port. */
+  /** Returns its port. @throws GCS_STORAGE_…, AUTH_TOKEN_MISSING, or what listening fails with. */
   async listen(): Promise<number> {
-    const { host, port, token, sessionDir } = this.#config
+    const { clusterId, system, host, port, token, sessionDir } = this.#config
     noteProcess(path.join(sessionDir, PID_FILES.gcs))
-    this.#server = await GcsServer.listen<NodeToGcs, GcsToNode>(
+    const gcs = await DurableGcs.start(gcsConfig(clusterId, system), await storageOf(this.#config), {
+      send: (nodeId, message) => this.#server?.send(nodeId, message), // P3
+      disconnect: (nodeId) => this.#server?.disconnect(nodeId),
+      failed: this.#onFailed,
+    })
+    this.#gcs = gcs
+    const server = await GcsServer.listen<NodeToGcs, GcsToNode>(
       { host, port, token },
       {
-        onMessage: (nodeId, message) => this.#local({ t: 'fromNode', nodeId, message }),
-        onClose: (nodeId) => this.#local({ t: 'nodeGone', nodeId, detail: 'its connection to the GCS was closed' }),
-        status: () => this.#gcs.status(),
+        onOpen: (nodeId) => gcs.onOpen(nodeId),
+        onMessage: (nodeId, message) => gcs.onMessage(nodeId, message),
+        onClose: (nodeId) => gcs.onClose(nodeId),
+        status: () => gcs.gcs.status(),
       },
     )
-    this.#perform(this.#gcs.step(performance.now(), { kind: 'start' }))
-    writeWhole(path.join(sessionDir, GCS_PORT_FILE), String(this.#server.port)) // P1
-    return this.#server.port
+    this.#server = server
+    writeWhole(path.join(sessionDir, GCS_PORT_FILE), String(server.port)) // P1
+    return server.port
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#server?.close()
-    for (const timer of this.#timers.values()) clearTimeout(timer)
-    this.#timers.clear()
+    await this.#gcs?.close()
   }
+}
 
-  #local(event: GcsInput): void {
-    this.#perform(this.#gcs.step(performance.now(), { kind: 'local', event }))
-  }
-
-  #perform(effects: ReturnType<Gcs['step']>): void {
-    for (const effect of effects) {
-      if (effect.kind === 'timer') this.#setTimer(effect.key, effect.at)
-      else if (effect.kind !== 'local') continue
-      else if (effect.event.t === 'toNode')
-        this.#server?.send(effect.event.nodeId, effect.event.message) // P3
-      else this.#server?.disconnect(effect.event.nodeId)
-    }
-  }
-
-  #setTimer(key: string, at: number): void {
-    clearTimeout(this.#timers.get(key))
-    const run = (): void => {
-      this.#timers.delete(key)
-      this.#perform(this.#gcs.step(performance.now(), { kind: 'timer', key }))
-    }
-    this.#timers.set(key, setTimeout(run, Math.max(0, at - performance.now())))
-  }
+async function storageOf({ storage }: GcsProcessConfig): Promise<GcsStorage | null> {
+  if (storage === null) return null
+  const warn = (message: string): void => console.error(message)
+  if (storage.kind === 'lmdb') return makeGcsStorage({ dir: storage.dir, redis: null, warn })
+  const redis = redisFromEnv(process.env)
+  if (redis) return makeGcsStorage({ dir: '', redis, warn })
+  const message = 'the GCS is to keep its state in Redis, but RAY_REDIS_ADDRESS is not set'
+  throw makeError('INVALID_ARGUMENT', { message, hint: 'Set it to host:port, or start the head without it.' })
 }

@@ -39,6 +39,8 @@ const SETTINGS = {
   actorExcessQueueingWarnThreshold: { value: 5000, min: 1 },
   /** A get that waits longer draws a warning that says for what. */
   fetchWarnTimeoutMilliseconds: { value: 60_000, min: 1 },
+  /** Nodes that do not come back to a restarted GCS for so long are dead. */
+  gcsFailoverNodeReconnectTimeoutS: { value: 10, min: 0 },
   /** A raylet whose GCS does not answer for so long ends. */
   gcsRpcServerReconnectTimeoutS: { value: 60, min: 0 },
   memoryUsageThreshold: { value: 0.95, min: 0 },

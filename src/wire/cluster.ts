@@ -120,6 +120,8 @@ export type NodeToGcs =
       readonly demand: readonly Demand[]
     }
   | { readonly t: 'node.leaving'; readonly detail: string }
+  /** All that was not acknowledged on an earlier connection has been said again, after `node.registered`. */
+  | { readonly t: 'node.resumed' }
   | { readonly t: 'tags.request' }
   | { readonly t: 'pong'; readonly count: number }
   | { readonly t: 'worker.joined'; readonly tag: WorkerTag; readonly kind: 'driver' | 'worker' | 'thread' }
@@ -169,6 +171,8 @@ export type GcsToNode =
       readonly system: Readonly<Record<string, unknown>>
     }
   | { readonly t: 'node.refused'; readonly error: WireError }
+  /** What came of the first `count` messages of this connection, the registration left out, is durable and said. */
+  | { readonly t: 'acked'; readonly count: number }
   /** Nodes that joined, changed or died. */
   | { readonly t: 'nodes.changed'; readonly nodes: readonly NodeView[] }
   | { readonly t: 'tags.granted'; readonly tags: TagBlock }
