@@ -63,29 +63,25 @@ class Node {
   constructor(nodeId: string, port: number, state: NodeState) {
     this.#state = state
     const cluster = { gcs: { host: '127.0.0.1', port }, host: '127.0.0.1', port: 0, isHead: true, token: null }
-    this.port = new RemoteGcs(
-      nodeId,
-      { ...cluster, gcsReconnectTimeoutS: 30 },
-      {
-        onConnected: () =>
-          this.port.send({
-            ...{
-              t: 'node.register',
-              nodeId,
-              protocol: PROTOCOL_VERSION,
-              version: '',
-              hostname: 'h',
-              pid: 1,
-              isHead: true,
-            },
-            ...{ address: { host: '127.0.0.1', port: 1 }, sessionDir: '', total: {}, labels: {}, state: this.#state },
-          }),
-        onMessage: (message) => this.#hear(message),
-        onGone: (detail) => {
-          this.gone = detail
-        },
+    this.port = new RemoteGcs(nodeId, { ...cluster, gcsReconnectTimeoutS: 30 }, resolveSystemConfig({}, {}), {
+      onConnected: () =>
+        this.port.send({
+          ...{
+            t: 'node.register',
+            nodeId,
+            protocol: PROTOCOL_VERSION,
+            version: '',
+            hostname: 'h',
+            pid: 1,
+            isHead: true,
+          },
+          ...{ address: { host: '127.0.0.1', port: 1 }, sessionDir: '', total: {}, labels: {}, state: this.#state },
+        }),
+      onMessage: (message) => this.#hear(message),
+      onGone: (detail) => {
+        this.gone = detail
       },
-    )
+    })
     ports.add(this.port)
   }
 
