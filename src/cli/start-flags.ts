@@ -99,6 +99,14 @@ export function addStartFlags(command: Command): Command {
     .option('--block', 'stay until a signal comes or a process of the node ends')
   for (const [flag, value] of [...IDLE, ...SILENT])
     command.addOption(new Option(`--${flag}${value ? ` ${value}` : ''}`).hideHelp())
+  return suggestsWithoutValues(command)
+}
+
+/** Commander compares all of `--adress=10.0.0.1:6379` with what it knows, and finds nothing near. */
+function suggestsWithoutValues(command: Command): Command {
+  const inner = command as unknown as { unknownOption(flag: string): void }
+  const complain = inner.unknownOption.bind(command)
+  inner.unknownOption = (flag) => complain(flag.split('=')[0] as string)
   return command
 }
 
