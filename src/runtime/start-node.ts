@@ -48,14 +48,18 @@ export async function startHead(start: HeadStart): Promise<StartedProcesses> {
   const config = nodeConfigFor({ ...start.settings, isHead: true })
   const { dir } = config.session
   return withoutRemains(config, async (onSpawn) => {
-    const gcs = await launch({
+    const serving = launch({
       entry: entryFile('gcs.js'),
       env: { ...start.env, [GCS_CONFIG_VARIABLE]: JSON.stringify(gcsConfigOf(start, config)) },
       log: path.join(config.session.logsDir, 'gcs_server.err'),
       onSpawn,
     })
-    const at = { host, port: Number(gcs.says) }
-    const node = await whileAlive(gcs, startRaylet(start, { config, gcs: at, isHead: true, onSpawn }))
+    // Where it will be is known, mostly: the two start at once, and the raylet dials until it answers.
+    const at = { host, port: start.port || Number((await serving).says) }
+    const joining = startRaylet(start, { config, gcs: at, isHead: true, onSpawn })
+    joining.catch(() => {})
+    const gcs = await serving
+    const node = await whileAlive(gcs, joining)
     noteNode(dir, formatAddress(at), start.roots)
     return { ...described(config), address: formatAddress(at), gcs, node }
   })
