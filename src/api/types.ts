@@ -33,10 +33,13 @@ type Yielded<R> = [R] extends [never]
 
 type Item<R> = Yielded<R> extends { readonly item: infer T } ? T : Awaited<R> extends Iterable<infer T> ? T : unknown
 
-/** A tuple of `N` times `T`. */
+/** A tuple of `N` times `T`; an array where N is not a small literal. */
 type Repeat<T, N extends number, Done extends readonly unknown[] = []> = Done['length'] extends N
   ? Done
-  : Repeat<T, N, readonly [...Done, T]>
+  : Done['length'] extends TupleMax
+    ? readonly T[]
+    : Repeat<T, N, readonly [...Done, T]>
+type TupleMax = 64
 
 /** References to the parts of a result: one for each element of a tuple, or `N` of a list's element type. */
 type PartRefs<V, N extends number> = number extends N
