@@ -1,9 +1,12 @@
 // npm run sim -- --seeds 2000 [--from K]   fresh worlds, one a seed       --seed N   one, with its trace
 //                --bugs [--seeds N]        every deliberate bug must be found        --bug NAME   with one bug
+//                --nodes N                 so many nodes, whatever the seed says
 
-import { BUGS, type Bug } from '../src/sim/bugs.ts'
+import { type Bug, BUGS as OF_ONE } from '../src/sim/bugs.ts'
+import { NET_BUGS } from '../src/sim/net-bugs.ts'
 import { runSeed } from '../src/sim/scenario.ts'
 
+const BUGS = [...OF_ONE, ...NET_BUGS]
 const args = process.argv.slice(2)
 const has = (name: string): boolean => args.includes(`--${name}`)
 const argument = (name: string): string | undefined => (has(name) ? args[args.indexOf(`--${name}`) + 1] : undefined)
@@ -18,12 +21,14 @@ if (bugName !== undefined && !bug) {
   process.exit(2)
 }
 
+const how = { ...(bug ? { bug } : {}), ...(has('nodes') ? { nodes: numberOf('nodes', 0) } : {}) }
+
 if (has('bugs')) process.exitCode = huntAll() ? 0 : 1
 else if (has('seed')) process.exitCode = showOne(numberOf('seed', 0)) ? 0 : 1
 else process.exitCode = runMany(numberOf('from', 0), numberOf('seeds', 500)) ? 0 : 1
 
 function showOne(seed: number): boolean {
-  const { trace, failure, hash, steps, counts } = runSeed(seed, { keepsTrace: true, ...(bug ? { bug } : {}) })
+  const { trace, failure, hash, steps, counts } = runSeed(seed, { keepsTrace: true, ...how })
   console.log(trace.join('\n'))
   console.log(`seed ${seed}: ${steps} steps, hash ${hash}, ${JSON.stringify(counts)}`)
   if (failure) console.error(failure.stack)
@@ -37,7 +42,7 @@ function runMany(from: number, count: number): boolean {
   let virtualMs = 0
   const failed: number[] = []
   for (let seed = from; seed < from + count; seed++) {
-    const result = runSeed(seed, bug ? { bug } : {})
+    const result = runSeed(seed, how)
     steps += result.steps
     virtualMs += result.virtualMs
     for (const [name, times] of Object.entries(result.counts)) counts[name] = (counts[name] ?? 0) + times
@@ -45,7 +50,7 @@ function runMany(from: number, count: number): boolean {
       failed.push(seed)
       console.error(`seed ${seed}: ${result.failure.message}`)
       if (failed.length >= numberOf('failures', 10)) break
-    } else if (seed % TWICE_EVERY === 0 && runSeed(seed, bug ? { bug } : {}).hash !== result.hash) {
+    } else if (seed % TWICE_EVERY === 0 && runSeed(seed, how).hash !== result.hash) {
       failed.push(seed)
       console.error(`seed ${seed}: two runs differ; something in a machine or in sim/ is not deterministic`)
     }
@@ -61,7 +66,7 @@ function runMany(from: number, count: number): boolean {
 function huntAll(): boolean {
   const limit = numberOf('seeds', 0)
   const survived: Bug[] = []
-  for (const one of BUGS) {
+  for (const one of BUGS.filter(({ isOfMany }) => !has('net') || isOfMany)) {
     const began = performance.now()
     const seeds = limit || one.seeds
     let found: { seed: number; message: string } | undefined

@@ -8,6 +8,7 @@
 //   W2. What a task pins (references in its arguments) is released once, when it resolves for good.
 //   W4. What a worker answered before it died counts: its death (and its actor's) is judged when its connection has closed, because the
 //       node's word and the answers come over different connections, in any order.
+//   W5. A connection between nodes may break with answers on its way: then all that was in flight on it may have run, and pays.
 //   W3. A failure that a retry can cure costs a retry and nothing else; `-1` retries never run out.
 
 import { type ActorId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
@@ -60,6 +61,8 @@ export class CoreWorker {
   readonly #connected = new Set<WorkerTag>()
   /** Ends that the node told of while the connection was still open. */
   readonly #ended = new Map<WorkerTag, ExitInfo>()
+  /** Workers whose connections broke with answers on their way, perhaps (W5). */
+  readonly #torn = new Set<WorkerTag>()
   /** What the GCS said of actors meanwhile, in order. */
   readonly #unheard: { readonly tag: WorkerTag; readonly info: ActorInfo }[] = []
   /** Copies that a process had made for this one when it ended. */
@@ -335,9 +338,10 @@ export class CoreWorker {
     this.#connected.add(tag)
   }
 
-  /** The connection to a worker broke. The node tells why (`worker.died`), and sees to it that this comes. */
-  onDisconnected(now: Ms, tag: WorkerTag): void {
+  /** The connection to a worker broke. The node tells why (`worker.died`), and sees to it that this comes. `isTorn`: W5. */
+  onDisconnected(now: Ms, tag: WorkerTag, isTorn = false): void {
     this.#connected.delete(tag)
+    if (isTorn) this.#torn.add(tag)
     for (const one of this.#settling.filter(({ of }) => of === tag)) this.#settle(one)
     const exit = this.#ended.get(tag)
     this.#ended.delete(tag)
@@ -623,13 +627,17 @@ export class CoreWorker {
     this.#left.delete(exit.tag)
     this.actors.onWorkerGone(exit.tag)
     const lost = this.#tasks.onWorkerGone(exit.tag)
-    for (let i = 0; i < lost.length; i++) this.#onTaskLost(now, lost[i] as Task, exit, i === 0)
+    const isTorn = this.#torn.delete(exit.tag)
+    for (let i = 0; i < lost.length; i++) {
+      const hadBegun = isTorn || (i === 0 && exit.reason !== 'intended')
+      this.#onTaskLost(now, lost[i] as Task, exit, hadBegun)
+    }
     this.#tasks.afterWorkerGone(now, this.#effects)
   }
 
   #onTaskLost(now: Ms, task: Task, exit: ExitInfo, hadBegun: boolean): void {
     if (task.cancel !== 'no') this.#fail(task, { kind: 'cancelled', name: task.fn.name })
-    else if (!hadBegun || exit.reason === 'intended') {
+    else if (!hadBegun) {
       task.isSuspect = true
       this.#tasks.resubmit(now, task, this.#effects)
     } else if (task.retriesLeft !== 0 && exit.retry === 'free') this.#retryLater(now, task)

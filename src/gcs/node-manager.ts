@@ -183,6 +183,11 @@ export class NodeManager {
     this.#members.get(nodeId)?.processes.delete(tag)
   }
 
+  /** Those that have joined and not left. */
+  processesOf(nodeId: NodeId): Iterable<WorkerTag> {
+    return this.#members.get(nodeId)?.processes ?? []
+  }
+
   disconnected(nodeId: NodeId): void {
     const member = this.#members.get(nodeId)
     if (member) member.isConnected = false

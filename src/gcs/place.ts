@@ -12,7 +12,7 @@ export function place(nodes: readonly NodeView[], spec: LeaseSpec): Placement {
   let candidates = nodes
   if (strategy.kind === 'nodeAffinity') {
     const named = nodes.filter(({ nodeId }) => nodeId === strategy.nodeId)
-    if (named.length > 0 || !strategy.soft) candidates = named
+    if (!strategy.soft || named.some(({ total }) => fits(spec.resources, total))) candidates = named
     if (candidates.length === 0 && spec.onInfeasible === 'fail')
       return { kind: 'refused', error: { code: 'NODE_NOT_FOUND', params: { name, nodeId: strategy.nodeId } } }
   }

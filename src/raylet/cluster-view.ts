@@ -17,6 +17,8 @@ export class ClusterView {
   readonly tagBlocks: TagBlock[] = []
   /** Others, dead ones included. */
   readonly #nodes = new Map<NodeId, NodeView>()
+  /** What the GCS said, where something was noted since. */
+  readonly #told = new Map<NodeId, NodeView['available']>()
   readonly #tags = new TagMap()
   readonly #dead = new Set<WorkerTag>()
   #next: WorkerTag = 0
@@ -77,6 +79,7 @@ export class ClusterView {
       const before = this.#nodes.get(now.nodeId)
       if (before && (before.version >= now.version || before.state === 'DEAD')) continue
       this.#nodes.set(now.nodeId, now)
+      this.#told.delete(now.nodeId)
       changes.push({ before, now })
     }
     return changes
@@ -90,10 +93,25 @@ export class ClusterView {
     return this.#nodes.get(nodeId)
   }
 
-  /** What it has just told us of itself is newer than the GCS's word. */
+  /** What it has just told us of itself, or what we have asked of it: newer than the GCS's word, mostly. */
   note(nodeId: NodeId, available: NodeView['available']): void {
     const view = this.#nodes.get(nodeId)
-    if (view) this.#nodes.set(nodeId, { ...view, available })
+    if (!view) return
+    if (!this.#told.has(nodeId)) this.#told.set(nodeId, view.available)
+    this.#nodes.set(nodeId, { ...view, available })
+  }
+
+  get hasNotes(): boolean {
+    return this.#told.size > 0
+  }
+
+  /** A note may have been long on its way, and nobody corrects it where nothing changes: the GCS's word counts again. */
+  forgetNotes(): void {
+    for (const [nodeId, available] of this.#told) {
+      const view = this.#nodes.get(nodeId)
+      if (view) this.#nodes.set(nodeId, { ...view, available })
+    }
+    this.#told.clear()
   }
 
   *others(): Iterable<NodeView> {
@@ -115,9 +133,9 @@ export class ClusterView {
     return nodeId !== undefined && nodeId !== this.nodeId
   }
 
+  /** One that has said hello, and of which the GCS has not told yet, lives. */
   isNodeAlive(nodeId: NodeId): boolean {
-    const view = this.#nodes.get(nodeId)
-    return view !== undefined && view.state !== 'DEAD'
+    return this.#nodes.get(nodeId)?.state !== 'DEAD'
   }
 
   /** Of a remote tag: nobody has said that it ended. */

@@ -48,6 +48,7 @@ export class Hub {
 
   #deliver(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
     if (!this.#isHere(to)) return this.#undeliverable(from, to, body)
+    if (body.t === 'ref.lost') this.#lost(body.id, to)
     if (body.t === 'ref.add' && !(this.isAlive(body.borrower) && this.isAlive(body.via))) return // H1
     if (body.t === 'ref.accept' && !this.isAlive(body.borrower)) return
     const known = body.t === 'ref.accept' ? { ...body, isLate: !this.isAlive(body.via) } : body
@@ -65,6 +66,12 @@ export class Hub {
 
   publish(id: ObjectId, location: ObjectLocation): void {
     this.#answer(this.directory.publish(id, location))
+  }
+
+  /** Another node that has asked must not wait for ever either: it is told that nothing comes. */
+  unpublish(ids: readonly ObjectId[]): void {
+    const forgotten = this.directory.unpublish(ids)
+    this.#answer(forgotten.filter(({ to }) => this.#view.isRemote(to)))
   }
 
   resolve(from: WorkerTag, id: ObjectId): void {
@@ -89,12 +96,13 @@ export class Hub {
         return this.#out.send(message.from, { t: 'ref.undeliverable', to: message.to, body: message.body })
       case 'object.resolve':
         return this.#answer(this.directory.resolve(message.from, message.id, this.#isHere(ownerOf(message.id))))
+      case 'object.unresolve':
+        return this.directory.giveUp(message.id, message.from)
       case 'object.resolved': {
         const { id, to, location, error } = message
-        const waiting = this.#asked.get(id)
-        if (!waiting?.delete(to)) return
-        if (waiting.size === 0) this.#asked.delete(id)
-        return this.#out.send(to, { t: 'object.resolved', id, location, error })
+        if (this.#unask(id, to) && (location || error))
+          this.#out.send(to, { t: 'object.resolved', id, location, error })
+        return
       }
       default:
     }
@@ -102,7 +110,7 @@ export class Hub {
 
   /** `tag`, of this node or another, has ended. The stored copies that it had published are given back. */
   onWorkerDied(tag: WorkerTag): readonly ObjectId[] {
-    for (const [id, waiting] of this.#asked) if (waiting.delete(tag) && waiting.size === 0) this.#asked.delete(id)
+    for (const id of [...this.#asked.keys()]) this.#unask(id, tag)
     for (const id of [...this.#asked.keys()]) if (ownerOf(id) === tag) this.#giveUp(id)
     const { answers, storageIds } = this.directory.onWorkerDied(tag)
     this.#answer(answers)
@@ -112,6 +120,20 @@ export class Hub {
   onNodeDied(nodeId: NodeId): void {
     for (const id of [...this.#asked.keys()]) if (this.#view.nodeOf(ownerOf(id)) === nodeId) this.#giveUp(id) // H3
     this.directory.forget((tag) => this.#view.nodeOf(tag) === nodeId)
+  }
+
+  /** False: `tag` did not wait for it. */
+  #unask(id: ObjectId, tag: WorkerTag): boolean {
+    const waiting = this.#asked.get(id)
+    if (!waiting?.delete(tag)) return false
+    if (waiting.size === 0) this.#asked.delete(id)
+    return true
+  }
+
+  /** Its question may have come to the owner's node after the word that it is lost had left there. */
+  #lost(id: ObjectId, tag: WorkerTag): void {
+    const nodeId = this.#view.nodeOf(ownerOf(id))
+    if (this.#unask(id, tag) && nodeId !== undefined) this.#out.toPeer(nodeId, { t: 'object.unresolve', from: tag, id })
   }
 
   #giveUp(id: ObjectId): void {

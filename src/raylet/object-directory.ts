@@ -33,12 +33,16 @@ export class ObjectDirectory {
     return this.#waiting.size
   }
 
-  /** Nobody refers to them any more: whoever asked does not care. */
-  unpublish(ids: readonly ObjectId[]): void {
+  /** Nobody refers to them any more: whoever asked does not care. Those are returned. */
+  unpublish(ids: readonly ObjectId[]): Answer[] {
+    const forgotten: Answer[] = []
     for (const id of ids) {
       this.#published.delete(id)
+      const message = { t: 'object.resolved', id, location: null, error: null } as const
+      for (const to of this.#waiting.get(id) ?? []) forgotten.push({ to, message })
       this.#waiting.delete(id)
     }
+    return forgotten
   }
 
   /** Their values are being made again. */

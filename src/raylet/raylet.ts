@@ -41,8 +41,8 @@ export type RayletEffect =
   | { readonly t: 'toPeer'; readonly nodeId: NodeId; readonly message: RayletToRaylet }
   /** It was declared dead: nothing goes there any more. */
   | { readonly t: 'peerDied'; readonly nodeId: NodeId }
-  /** A process of another node has ended: what is stored here for it goes. */
-  | { readonly t: 'ownerGone'; readonly tag: WorkerTag }
+  /** Processes of another node have ended, `count` tags from `tag` on: what is stored here for them goes. */
+  | { readonly t: 'ownerGone'; readonly tag: WorkerTag; readonly count: number }
   /** The GCS wants this node to end. */
   | { readonly t: 'endNode'; readonly detail: string }
   | { readonly t: 'freeStored'; readonly storageIds: readonly ObjectId[]; readonly from: WorkerTag }
@@ -94,6 +94,8 @@ export interface RayletConfig {
 type Fx = Effect<FromNode, RayletEffect>[]
 const START_FAILURES_MAX = 3
 const REPORT_EVERY_MS: Ms = 100
+/** How long what another node said of itself stands against what the GCS says. */
+const NOTES_MS: Ms = 500
 const GCS: WorkerTag = 0
 /** What V8 prints before it aborts: the sentence, or the frames that follow it. */
 const HEAP_FULL = /JavaScript heap out of memory|FatalProcessOutOfMemory/
@@ -109,6 +111,8 @@ export class Raylet {
   readonly #config: RayletConfig
   readonly #memory: MemoryGuard
   readonly #clients = new Map<WorkerTag, 'driver' | 'worker' | 'thread'>()
+  /** Handed out, and not yet taken up: they may live. */
+  readonly #promised = new Set<WorkerTag>()
   readonly #actorOf = new Map<LeaseId, string>()
   readonly #jobOf = new Map<WorkerTag, JobId>()
   readonly #namespaces = new Map<JobId, string>()
@@ -116,6 +120,7 @@ export class Raylet {
   /** Of `leases.changes`, when the GCS was told last. */
   #reported = 0
   #isReportPlanned = false
+  #areNotesPlanned = false
   #now: Ms = 0
 
   constructor(config: RayletConfig) {
@@ -151,6 +156,7 @@ export class Raylet {
       leases: this.leases.leases.size,
       waiting: this.leases.waiting + this.spill.parked,
       published: this.hub.directory.size,
+      away: this.spill.away,
       asked: this.hub.asked,
     }
   }
@@ -182,6 +188,10 @@ export class Raylet {
 
   #onTimer(key: string): void {
     if (key === 'report') return this.#report()
+    if (key === 'notes') {
+      this.#areNotesPlanned = false
+      return this.view.forgetNotes()
+    }
     this.#exitAll(this.pool.surplus(this.#now))
     for (const startupToken of this.pool.overdue(this.#now)) this.#local({ t: 'killStarting', startupToken })
     this.#out.timer('idle', this.#now + this.#config.idleCheckMs)
@@ -222,7 +232,7 @@ export class Raylet {
       case 'object.publish':
         return this.hub.publish(message.id, message.location)
       case 'object.unpublish':
-        return this.hub.directory.unpublish(message.ids)
+        return this.hub.unpublish(message.ids)
       case 'object.withdraw':
         return this.hub.directory.withdraw(message.ids)
       case 'object.resolve':
@@ -243,6 +253,7 @@ export class Raylet {
       case 'fromPeer':
         return this.#onPeer(event.nodeId, event.message)
       case 'registered':
+        this.#promised.delete(event.address.tag)
         this.#clients.set(event.address.tag, event.kind)
         if (event.job) {
           this.#jobOf.set(event.address.tag, event.job.jobId)
@@ -334,6 +345,7 @@ export class Raylet {
     }
     this.leases.withdrawWhere((owner) => this.view.nodeOf(owner) === nodeId)
     this.#out.broadcast({ t: 'node.died', nodeId, tagBlocks, detail: reason })
+    for (const { first, count } of tagBlocks) this.#local({ t: 'ownerGone', tag: first, count })
     this.#local({ t: 'peerDied', nodeId })
     for (const { leaseId, owner, spec } of this.spill.nodeDied(nodeId)) this.#request(owner, leaseId, spec)
     this.#grantAll()
@@ -405,15 +417,15 @@ export class Raylet {
     this.#endOwnedBy(exit.tag)
     const storageIds = this.hub.onWorkerDied(exit.tag)
     if (storageIds.length > 0) this.#local({ t: 'freeStored', storageIds, from: GCS })
-    this.#local({ t: 'ownerGone', tag: exit.tag })
+    this.#local({ t: 'ownerGone', tag: exit.tag, count: 1 })
     this.#out.broadcast({ t: 'worker.died', exit })
     this.#grantAll()
   }
 
   #requestOfPeer(nodeId: NodeId, message: RayletToRaylet & { t: 'lease.request' }): void {
     const { owner, leaseId, spec, mayWait } = message
-    if (!this.view.mayLive(owner)) return
-    if (!this.#takes(leaseId, spec, mayWait)) {
+    // Also when nobody wants it any more: the asker counts on what is free here.
+    if (!this.view.mayLive(owner) || !this.#takes(leaseId, spec, mayWait)) {
       this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.free })
       return
     }
@@ -523,17 +535,24 @@ export class Raylet {
 
   hello(clusterId: string, protocol: number): RayletToRaylet {
     const { nodeId, tagBlocks, nextTag } = this.view
-    return { t: 'hello', nodeId, clusterId, protocol, living: [...this.#clients.keys()], tagBlocks, next: nextTag }
+    const living = [...this.#clients.keys(), ...this.#promised]
+    return { t: 'hello', nodeId, clusterId, protocol, living, tagBlocks, next: nextTag }
   }
 
   takeTag(): WorkerTag | undefined {
-    return this.view.takeTag()
+    const tag = this.view.takeTag()
+    if (tag !== undefined) this.#promised.add(tag)
+    return tag
   }
 
   // Reports to the GCS
 
   #planReport(): void {
     if (this.view.mustAskForTags()) this.#out.toGcs({ t: 'tags.request' })
+    if (this.view.hasNotes && !this.#areNotesPlanned) {
+      this.#areNotesPlanned = true
+      this.#out.timer('notes', this.#now + NOTES_MS)
+    }
     if (this.#isReportPlanned || this.leases.changes === this.#reported) return
     this.#isReportPlanned = true
     this.#out.timer('report', this.#now + REPORT_EVERY_MS)
@@ -698,6 +717,7 @@ export class Raylet {
   }
 
   #gone(event: RayletInput & { t: 'gone' }): void {
+    this.#promised.delete(event.tag)
     const kind = this.#clients.get(event.tag)
     if (kind === undefined) return
     this.#clients.delete(event.tag)

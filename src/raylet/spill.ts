@@ -67,6 +67,11 @@ export class Spill {
     return this.#parked.size
   }
 
+  /** Asked of other nodes, or granted by them. */
+  get away(): number {
+    return this.#away.size
+  }
+
   /** It is elsewhere, or parked: nothing is to be done here. */
   knows(leaseId: LeaseId): boolean {
     return this.#away.has(leaseId) || this.#parked.has(leaseId)
@@ -75,7 +80,8 @@ export class Spill {
   choose(spec: LeaseSpec, here: LocalNode, isHereExcluded = false): Choice {
     const { strategy, name } = spec
     if (strategy.kind === 'nodeAffinity') {
-      if (strategy.nodeId === here.nodeId) return this.#hereIf(spec, here)
+      const isHere = strategy.nodeId === here.nodeId
+      if (isHere && (fits(spec.resources, here.total) || !strategy.soft)) return this.#hereIf(spec, here)
       const named = this.#view.get(strategy.nodeId)
       if (named?.state === 'ALIVE' && (fits(spec.resources, named.total) || !strategy.soft))
         return { kind: 'node', nodeId: named.nodeId, mayWait: true }

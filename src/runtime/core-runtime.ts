@@ -539,7 +539,7 @@ export class CoreRuntime {
           },
           onClose: (closed) => {
             if (this.#peers.get(closed.tag) === closed) this.#peers.delete(closed.tag)
-            this.core.onDisconnected(now(), closed.tag)
+            this.core.onDisconnected(now(), closed.tag, closed.isTorn)
             this.perform()
           },
         },

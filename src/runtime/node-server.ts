@@ -387,7 +387,7 @@ export class NodeServer {
   }
 
   #unreachable(tag: WorkerTag): void {
-    if (this.#isEnding || !this.#byTag.has(tag)) return
+    if (this.#isEnding || !(this.#byTag.has(tag) || this.#raylet.view.isRemote(tag))) return
     const detail = 'its connection to a process that had given it work was closed'
     const event = { t: 'unreachable', tag, detail } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
@@ -470,7 +470,7 @@ export class NodeServer {
         this.#peers?.end(event.nodeId)
         return this.#transfer.nodeDied(event.nodeId)
       case 'ownerGone':
-        return this.#store.onOwnerDied(event.tag)
+        return this.#store.onOwnersDied(event.tag, event.count)
       case 'doubt':
         setTimeout(() => this.#unreachable(event.tag), UNREACHABLE_PATIENCE_MS).unref()
         return

@@ -53,15 +53,27 @@ export class TaskPeer {
   readonly #defined = new Map<string, number>()
   readonly #indexOf = new WeakMap<object, number>()
   isClosed = false
+  /** It was of another node, and broke: what the other end had sent may be lost. */
+  isTorn = false
   readonly #socket: net.Socket
   #isFlushScheduled = false
   readonly #flushNow = (): void => this.flush()
   readonly #beforeFlush: (() => void) | null
 
-  constructor(socket: net.Socket, tag: WorkerTag, events: PeerEvents, greeted: OnFrame | null = null) {
+  constructor(
+    socket: net.Socket,
+    tag: WorkerTag,
+    events: PeerEvents,
+    greeted: OnFrame | null = null,
+    isFar = greeted !== null,
+  ) {
     this.#socket = socket
     this.tag = tag
     this.#beforeFlush = events.beforeFlush ?? null
+    let wasConnected = !socket.connecting
+    socket.once('connect', () => {
+      wasConnected = true
+    })
     const onFrame: OnFrame = (buffer, start, end) => events.onFrame(this, buffer, start, end)
     const reader = greeted ? greetedReader(greeted, onFrame) : new FrameReader(onFrame, TASK_FRAME_BYTES_MAX)
     socket.on('data', (chunk: Buffer) => {
@@ -74,9 +86,10 @@ export class TaskPeer {
       events.onBatchEnd?.(this)
     })
     socket.on('error', () => socket.destroy())
-    socket.on('close', () => {
+    socket.on('close', (hadError) => {
       if (this.isClosed) return
       this.isClosed = true
+      this.isTorn = hadError && isFar && wasConnected
       events.onClose(this)
     })
   }
@@ -87,8 +100,8 @@ export class TaskPeer {
     events: PeerEvents,
   ): TaskPeer {
     const { tcp, socket: path, nodeId } = address
-    const socket = tcp && nodeId !== own.nodeId ? connectFar(tcp, own.nodeId, own.token) : net.connect(path) // P3
-    const peer = new TaskPeer(socket, address.tag, events)
+    const far = tcp && nodeId !== own.nodeId ? connectFar(tcp, own.nodeId, own.token) : null // P3
+    const peer = new TaskPeer(far ?? net.connect(path), address.tag, events, null, far !== null)
     writeHello(peer.out, own.tag, PROTOCOL_VERSION)
     peer.schedule()
     return peer

@@ -5,9 +5,11 @@ import type { CoreWorker } from '../core-worker/core-worker.ts'
 import type { Gcs } from '../gcs/gcs.ts'
 import { type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import type { Raylet } from '../raylet/raylet.ts'
-import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { GcsToNode, NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
 import type { FromNode, ToNode } from '../wire/messages.ts'
+import type { ResumableLink } from '../wire/resume.ts'
 import type { Cluster } from './cluster.ts'
+import type { SimNode } from './node.ts'
 
 export interface Bug {
   readonly name: string
@@ -15,13 +17,20 @@ export interface Bug {
   /** Found within so many seeds. */
   readonly seeds: number
   readonly core?: (core: CoreWorker) => void
-  readonly raylet?: (raylet: Raylet) => void
+  /** Only where there are several nodes; else only where there is one. */
+  readonly isOfMany?: true
+  readonly raylet?: (raylet: Raylet, cluster: Cluster) => void
   readonly gcs?: (gcs: Gcs) => void
   /** What a process says to its node. */
   readonly toNode?: (message: ToNode) => readonly ToNode[]
   /** What the node says to a process. */
   readonly fromNode?: (message: FromNode, to: WorkerTag, cluster: Cluster) => readonly FromNode[]
   readonly toRaylet?: (message: GcsToNode, cluster: Cluster) => readonly GcsToNode[]
+  /** What a raylet says to another, and hears of it. */
+  readonly toPeer?: (message: RayletToRaylet, node: SimNode) => readonly RayletToRaylet[]
+  readonly fromPeer?: (message: RayletToRaylet, node: SimNode) => readonly RayletToRaylet[]
+  readonly node?: (node: SimNode) => void
+  readonly link?: (link: ResumableLink) => void
   readonly toGcs?: (message: NodeToGcs, cluster: Cluster) => readonly NodeToGcs[]
 }
 

@@ -27,6 +27,7 @@ import type { Cluster } from './cluster.ts'
 import { type FailureInfo, GetFailure, HostOf, type SimRef } from './handles.ts'
 import type { ControlLink } from './link.ts'
 import type { Socket } from './network.ts'
+import type { SimNode } from './node.ts'
 import type { SimProcess } from './processes.ts'
 
 /** Larger values go to the store; small, so that a simulation moves few bytes. */
@@ -45,6 +46,7 @@ export class CoreShell {
   readonly core: CoreWorker
   readonly os: SimProcess
   readonly cluster: Cluster
+  readonly node: SimNode
   readonly link: ControlLink
   readonly host: HostOf
   /** References and handles that the program of this process holds. */
@@ -62,8 +64,9 @@ export class CoreShell {
   readonly #microtasks: (() => void)[] = []
   #isPerforming = false
 
-  constructor(cluster: Cluster, os: SimProcess, tag: WorkerTag, link: ControlLink) {
+  constructor(cluster: Cluster, node: SimNode, os: SimProcess, tag: WorkerTag, link: ControlLink) {
     this.cluster = cluster
+    this.node = node
     this.os = os
     this.link = link
     this.core = new CoreWorker(tag, encodePrimitive)
@@ -111,7 +114,7 @@ export class CoreShell {
     const bytes = Buffer.alloc(size)
     serialized.writeTo(bytes, 0)
     if (size <= INLINE_BYTES_MAX) return { kind: 'inline', bytes, refs }
-    this.cluster.store.write(storageId, bytes)
+    this.node.store.write(storageId, bytes)
     this.link.send({ t: 'object.created', storageId, owner, size, spilled: null })
     return { kind: 'stored', storageId, size, refs }
   }
@@ -135,7 +138,7 @@ export class CoreShell {
   }
 
   readStored(storageId: ObjectId, id: ObjectId): unknown {
-    const bytes = this.cluster.store.open(storageId)
+    const bytes = this.cluster.openCopy(storageId, this.node)
     if (!bytes) throw new GetFailure({ kind: 'lost', origin: id, of: null })
     return this.deserialize(Buffer.from(bytes))
   }
@@ -306,7 +309,7 @@ export class CoreShell {
         this.#peers.delete(effect.tag)
         return this.core.onDisconnected(this.now, effect.tag)
       case 'freeOwn':
-        return this.cluster.store.freeOwn(this.tag, effect.storageIds)
+        return this.node.store.freeOwn(this.tag, effect.storageIds)
       case 'itemAck':
         return writeItemAck(this.#peer(effect.target.address).out, effect.sequence, effect.consumed)
       case 'cancelOnWorker':
@@ -335,15 +338,15 @@ export class CoreShell {
   #peer(address: WorkerAddress): Peer {
     const known = this.#peers.get(address.tag)
     if (known) return known
-    const socket = this.cluster.dial(this.os, address.socket)
+    const socket = this.cluster.dial(this, address.socket)
     const peer: Peer = { tag: address.tag, socket, out: new ByteWriter(), defined: new Map(), isClosed: false }
     const reader = new FrameReader((buffer, start) => this.#onFrame(peer, buffer, start), TASK_FRAME_BYTES_MAX)
     socket.listen({
       onData: (chunk) => reader.push(chunk),
-      onClose: () => {
+      onClose: (isReset) => {
         peer.isClosed = true
         if (this.#peers.get(peer.tag) === peer) this.#peers.delete(peer.tag)
-        this.core.onDisconnected(this.now, peer.tag)
+        this.core.onDisconnected(this.now, peer.tag, isReset)
       },
     })
     writeHello(peer.out, this.tag, 1)

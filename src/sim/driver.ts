@@ -6,12 +6,14 @@ import type { CoreShell } from './core-shell.ts'
 import { drive } from './drive.ts'
 import type { Faults } from './faults.ts'
 import { GetFailure, SimRef } from './handles.ts'
+import type { SimProcess } from './processes.ts'
 import { type Await, consume, numberOf, type Op, type Program, type Script } from './programs.ts'
 import type { Random } from './random.ts'
 import { type CallOptions, createActor, type NewActor, type Stream, submitCall, submitTask } from './submit.ts'
 
 export interface DriverState {
   readonly name: string
+  os: SimProcess | null
   shell: CoreShell | null
   /** Everything it holds; `drive` notes here what comes in. */
   readonly pool: SimRef[]

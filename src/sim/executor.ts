@@ -430,7 +430,7 @@ export class SimExecutor {
         reader.next()
         if (!reader.isStored) values.push(this.#shell.deserialize(reader.buffer.subarray(reader.start, reader.end)))
         else {
-          const bytes = cluster.store.open(reader.storageId)
+          const bytes = cluster.openCopy(reader.storageId, this.#shell.node)
           if (!bytes) {
             cluster.judge.onLostArgument(this.#shell, owner, reader.storageId)
             return { failure: { kind: 'lost', origin: reader.storageId, of: null } }

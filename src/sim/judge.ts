@@ -9,14 +9,24 @@
 // Liveness, at the end (`checkEnd`): nothing waits, and when all references are dropped all tables are empty.
 
 import type { Target, Task } from '../core-worker/effects.ts'
-import { type ActorId, makeObjectId, type ObjectId, ownerOf, type TaskId, type WorkerTag } from '../ids/ids.ts'
+import {
+  type ActorId,
+  makeObjectId,
+  type NodeId,
+  type ObjectId,
+  ownerOf,
+  type TaskId,
+  type WorkerTag,
+} from '../ids/ids.ts'
 import { InvariantError, invariant } from '../kernel/invariant.ts'
 import type { Granted } from '../raylet/lease-manager.ts'
-import type { ActorSpec, ToNode } from '../wire/messages.ts'
+import type { ActorSpec, Resources, ToNode } from '../wire/messages.ts'
+import type { LinkEnd } from '../wire/resume.ts'
 import { STREAMING } from '../wire/task-frames.ts'
 import type { Cluster } from './cluster.ts'
 import type { CoreShell } from './core-shell.ts'
 import type { FailureInfo } from './handles.ts'
+import type { SimNode } from './node.ts'
 import { numberOf, type Script } from './programs.ts'
 import type { CallOptions } from './submit.ts'
 
@@ -39,6 +49,8 @@ interface ActorRecord {
   readonly script: Script
   /** Incarnations whose process ended without anybody's wish. */
   deaths: number
+  /** By users, who let it come back: perhaps before it had begun. */
+  kills: number
   isEnded: boolean
 }
 
@@ -64,6 +76,9 @@ export class Judge {
   readonly #tainted = new Set<ObjectId>()
   /** How often a leased worker has said that it waits, and not yet that it goes on. */
   readonly #waits = new Map<WorkerTag, { readonly lease: Granted; readonly count: number }>()
+  readonly #declared = new Set<SimNode>()
+  /** Processes that have ended, or whose nodes were declared dead. */
+  readonly #ended = new Set<WorkerTag>()
   #order = 0
   readonly counts: Record<string, number> = {}
 
@@ -102,7 +117,9 @@ export class Judge {
     this.#tasks.set(id, record)
     this.#scripts.set(script.n, script)
     this.#count(task.actorId === null ? 'tasks' : 'calls')
-    this.#cluster.world.log(`${shell.os.name} submits ${id} script ${script.n} retries ${options.retries}`)
+    this.#cluster.world.log(
+      `${shell.os.name} submits ${id} script ${script.n} retries ${options.retries}${task.actorId === null ? '' : ` to ${task.actorId.slice(-4)}`}`,
+    )
     if (task.numReturns === STREAMING) return
     for (let i = 0; i < task.numReturns; i++) {
       this.#expected.set(id + i, numberOf(script.n, i))
@@ -112,7 +129,7 @@ export class Judge {
 
   onCreate(shell: CoreShell, spec: ActorSpec, script: Script): void {
     this.#scripts.set(script.n, script)
-    this.#actors.set(spec.actorId, { spec, script, deaths: 0, isEnded: false })
+    this.#actors.set(spec.actorId, { spec, script, deaths: 0, kills: 0, isEnded: false })
     this.#count('actors')
     this.#cluster.world.log(`${shell.os.name} creates actor ${spec.actorId} handle ${spec.handleId}`)
   }
@@ -142,8 +159,8 @@ export class Judge {
 
   /** J3 */
   onArrival(worker: CoreShell, owner: WorkerTag, sequence: number, isMethod: boolean): void {
-    if (isMethod || !this.#cluster.isAlive(owner)) return
-    const lease = this.#cluster.raylet.leases.leaseOf(worker.tag)
+    if (isMethod || !this.#cluster.isAlive(owner) || this.#isOut(worker)) return
+    const lease = worker.node.raylet.leases.leaseOf(worker.tag)
     const whose = lease ? `is leased to ${lease.owner}` : 'is not leased'
     invariant(lease?.owner === owner, `J3: task ${sequence} of ${owner} arrives at ${worker.tag}, which ${whose}`)
   }
@@ -153,6 +170,7 @@ export class Judge {
     const record = this.#tasks.get(id)
     if (!record) throw new InvariantError(`J2: ${id} begins, but nobody submitted it`)
     this.#cluster.world.log(`${worker.os.name} begins ${id}`)
+    if (this.#isOut(worker)) return
     record.begun++
     const { retries } = record.options
     // Of a dead worker's quick tasks, done in one turn, only the first pays; where no retry is left, each is alone in its turn (`once`).
@@ -183,8 +201,34 @@ export class Judge {
     return this.#lives.get(tag)
   }
 
+  /** Its node was declared dead: what it still does counts for nobody. */
+  #isOut(shell: CoreShell): boolean {
+    return this.#cluster.isDeclaredDead(shell.node)
+  }
+
+  /** To be called before its effects: a node that it has just declared dead is no more, whatever still runs there. */
+  onGcsStep(): void {
+    const { nodes, shells } = this.#cluster
+    for (const node of nodes) {
+      if (this.#declared.has(node) || !this.#cluster.isDeclaredDead(node)) continue
+      this.#declared.add(node)
+      this.#count('nodesDead')
+      this.#cluster.world.log(`node${node.index} is declared dead`)
+      for (const shell of shells.values()) if (shell.node === node) this.onProcessEnd(shell.tag)
+    }
+  }
+
+  onLinkEnded(node: SimNode, peer: NodeId, { by, detail }: LinkEnd): void {
+    if (by === 'own' || !this.#cluster.isNodeAlive(node)) return
+    const other = this.#cluster.nodeById(peer)
+    const isOver = !this.#cluster.isNodeAlive(other)
+    invariant(isOver, `K1: the link of node${node.index} to node${other.index} has ended: ${by}, ${detail}`)
+  }
+
   /** A process has ended; whatever was in flight on it met a death. */
   onProcessEnd(tag: WorkerTag): void {
+    if (this.#ended.has(tag)) return
+    this.#ended.add(tag)
     for (const shell of this.#cluster.shells.values()) {
       if (!shell.os.isAlive) continue
       for (const record of this.#tasks.values()) {
@@ -200,6 +244,7 @@ export class Judge {
   }
 
   onValue(shell: CoreShell, id: ObjectId, value: unknown): void {
+    if (this.#isOut(shell)) return
     this.#count('values')
     const expected = this.#expected.get(id)
     if (expected === undefined) return
@@ -208,9 +253,10 @@ export class Judge {
   }
 
   onFailure(shell: CoreShell, id: ObjectId, failure: FailureInfo): void {
+    if (this.#isOut(shell)) return
     this.#count(failure.kind)
     this.#cluster.world.log(`${shell.os.name} get ${id} fails: ${failure.kind} of ${failure.origin || failure.of}`)
-    const isExplained = this.#explains(id, failure)
+    const isExplained = this.#explains(shell, id, failure)
     invariant(
       isExplained,
       `J1: ${shell.tag} got ${failure.kind} (of ${failure.origin || failure.of}) from ${id} without a reason`,
@@ -219,10 +265,9 @@ export class Judge {
     if (record) record.hasFailedItem = true
   }
 
-  #explains(id: ObjectId, failure: FailureInfo): boolean {
+  #explains(shell: CoreShell, id: ObjectId, failure: FailureInfo): boolean {
     const { origin, kind } = failure
     const record = this.#taskOf.get(origin) ?? this.#taskOf.get(id)
-    const { faults } = this.#cluster
     switch (kind) {
       case 'thrown':
         return this.#scripts.get(failure.of ?? -1)?.ops.some((op) => op.t === 'throw') === true
@@ -234,7 +279,7 @@ export class Judge {
           record !== undefined && record.options.retries >= 0 && record.deaths + record.begun > record.options.retries
         )
       case 'refused':
-        return this.#cluster.hadStartFailures || record === undefined || !fitsTotal(record.options, faults.total)
+        return this.#cluster.hadStartFailures || record === undefined || !this.#fitsSomewhere(record.options)
       case 'actorDied':
         return this.#mayBeDead(record?.actorId ?? null)
       case 'createRefused':
@@ -245,6 +290,7 @@ export class Judge {
       case 'freed':
         return (
           this.#freed.has(origin) ||
+          this.#hasDeadNode ||
           (record !== undefined && this.#tainted.size > 0) || // It may be an argument's.
           this.#tainted.has(id) ||
           this.#tainted.has(origin) ||
@@ -253,7 +299,7 @@ export class Judge {
           !this.#cluster.isAlive(ownerOf(id))
         )
       case 'nodeDied':
-        return !this.#cluster.node.isAlive
+        return !shell.node.os.isAlive
       default:
         return false
     }
@@ -266,12 +312,32 @@ export class Judge {
     if (actor.isEnded || spec.name !== null || this.#cluster.hadStartFailures) return true
     if (!this.#cluster.isAlive(spec.owner)) return true
     if (actor.script.ops.some((op) => op.t === 'throw')) return true
-    if (!fitsTotal({ resources: spec.placementResources } as CallOptions, this.#cluster.faults.total)) return true
-    return spec.maxRestarts >= 0 && actor.deaths > spec.maxRestarts
+    const asked = { resources: spec.placementResources, strategy: spec.lease.strategy } as CallOptions
+    if (!this.#fitsSomewhere(asked)) return true
+    const deadNodes = this.#cluster.nodes.filter((node) => !this.#cluster.isNodeAlive(node)).length
+    return spec.maxRestarts >= 0 && actor.deaths + actor.kills + deadNodes > spec.maxRestarts
+  }
+
+  get #hasDeadNode(): boolean {
+    return this.#cluster.nodes.some((node) => !this.#cluster.isNodeAlive(node))
+  }
+
+  /** On a living node that its strategy admits. */
+  #fitsSomewhere({ resources, strategy }: CallOptions): boolean {
+    const { nodes, net } = this.#cluster
+    const isHard = strategy?.kind === 'nodeAffinity' && !strategy.soft
+    return nodes.some(
+      (node) =>
+        (node.index !== net.lateNode || resources?.late !== undefined) && // It may not be there yet.
+        fitsTotal(resources ?? {}, node.total) &&
+        this.#cluster.isNodeAlive(node) &&
+        (!isHard || strategy.nodeId === node.nodeId),
+    )
   }
 
   onLostArgument(worker: CoreShell, owner: WorkerTag, storageId: ObjectId): void {
     const isExcused =
+      this.#hasDeadNode ||
       !this.#cluster.isAlive(owner) ||
       !this.#cluster.isAlive(this.#madeFor.get(storageId) ?? owner) ||
       !this.#cluster.isAlive(ownerOf(storageId)) ||
@@ -286,7 +352,8 @@ export class Judge {
 
   onStreamEnd(task: TaskId, taken: number): void {
     const record = this.#tasks.get(task)
-    if (!record || record.isCancelled || record.hasFailedItem) return
+    const owner = this.#cluster.shells.get(ownerOf(task))
+    if (!record || record.isCancelled || record.hasFailedItem || !owner || this.#isOut(owner)) return
     invariant(
       taken === record.script.items,
       `J1: the stream ${task} ends after ${taken} of ${record.script.items} items`,
@@ -299,14 +366,18 @@ export class Judge {
 
   onNodeMessage(from: WorkerTag, message: ToNode): void {
     this.#followWaits(from, message)
-    if (message.t === 'actor.kill' && message.noRestart) this.onActorEnded(message.actorId)
+    if (message.t === 'actor.kill') {
+      const actor = this.#actors.get(message.actorId)
+      if (actor) actor.kills++
+      if (message.noRestart) this.onActorEnded(message.actorId)
+    }
     if (message.t === 'actor.exited') this.onActorEnded(message.actorId)
   }
 
   /** J5, told before the raylet hears the message: so far it must agree with what the worker has said. */
   #followWaits(from: WorkerTag, message: ToNode): void {
     if (message.t !== 'worker.blocked' && message.t !== 'worker.unblocked') return
-    const lease = this.#cluster.raylet.leases.leaseOf(from)
+    const lease = this.#cluster.nodeOf(from)?.raylet.leases.leaseOf(from)
     if (!lease) return
     const known = this.#waits.get(from)
     const count = known?.lease === lease ? known.count : lease.blocked
@@ -318,16 +389,17 @@ export class Judge {
   /** J4, after a turn of `owner`. */
   onTurn(owner: CoreShell): void {
     const { owned } = owner.core.table
+    if (this.#isOut(owner)) return
     for (const holder of this.#cluster.shells.values()) {
       // Of an actor that has ended nobody waits for what its constructor still does with its arguments.
-      if (!holder.os.isAlive || this.#hasEndedActor(holder.tag)) continue
+      if (!holder.os.isAlive || this.#isOut(holder) || this.#hasEndedActor(holder.tag)) continue
       for (const ref of holder.refs) {
         if (ownerOf(ref.id) !== owner.tag || this.#tainted.has(ref.id)) continue
         const object = owned.get(ref.id)
         invariant(object !== undefined, `J4: ${ref.id} is dropped by its owner while ${holder.tag} holds it`)
         if (object.state.kind !== 'stored') continue
         const { storageId } = object.state
-        invariant(this.#cluster.store.open(storageId) !== undefined, `J4: the copy ${storageId} of ${ref.id} is gone`)
+        invariant(this.#cluster.hasCopy(storageId), `J4: the copy ${storageId} of ${ref.id} is gone`)
       }
     }
   }
@@ -363,12 +435,13 @@ export class Judge {
         lines.push(`${shell.os.name}: ${record.id} (${ops}) ${where}, begun ${record.begun}`)
       }
     }
-    return `${lines.join('; ')}; raylet ${JSON.stringify(this.#cluster.raylet.stats())}`
+    const raylets = this.#cluster.nodes.map(({ raylet }) => JSON.stringify(raylet.stats()))
+    return `${lines.join('; ')}; raylet ${raylets.join(' ')}`
   }
 
   /** When everything has ended and all references are dropped: what is left over? */
   checkEnd(): void {
-    const { raylet, store, gcs, shells, workers } = this.#cluster
+    const { gcs, shells, workers, nodes } = this.#cluster
     for (const shell of shells.values()) {
       if (!shell.os.isAlive) continue
       const left = Object.entries(shell.core.stats()).filter(([name, count]) => count > 0 && name !== 'actors')
@@ -378,19 +451,49 @@ export class Judge {
         `leak: ${shell.os.name} keeps ${JSON.stringify(left)} ${this.left()} ${this.openTasks()}`,
       )
     }
-    const { workers: _, starting, ...rest } = raylet.stats()
-    const left = Object.entries(rest).filter(([, count]) => count > 0)
-    invariant(
-      left.length === 0,
-      `leak: the raylet keeps ${JSON.stringify(left)}: ${[...raylet.leases.leases.keys()].slice(0, 5)}`,
-    )
-    invariant(store.size === 0 && store.booked === 0, `leak: stored copies ${store.ids()}, ${store.booked} booked`)
+    for (const node of nodes) if (node.os.isAlive) this.#checkNode(node)
     const alive = gcs.actors.list(null).filter((actor) => actor.state !== 'DEAD')
     invariant(alive.length === 0, `leak: actor ${alive[0]?.actorId} is ${alive[0]?.state}`)
     for (const worker of workers.values()) {
       if (worker.os.isAlive && worker.executor)
         invariant(worker.executor.isIdle, `leak: ${worker.os.name} still runs something`)
     }
+  }
+
+  #checkNode(node: SimNode): void {
+    const { raylet, store, os } = node
+    const { gcs } = this.#cluster
+    invariant(!this.#cluster.isDeclaredDead(node), `K4: ${os.name} was declared dead, and goes on`)
+    const { workers: _, starting, ...rest } = raylet.stats()
+    const left = Object.entries(rest).filter(([, count]) => count > 0)
+    invariant(
+      left.length === 0,
+      `leak: the raylet of ${os.name} keeps ${JSON.stringify(left)}: ${[...raylet.leases.leases.keys()].slice(0, 5)}`,
+    )
+    invariant(
+      store.size === 0 && store.booked === 0,
+      `leak: stored copies ${store.ids()}, ${store.booked} booked in ${os.name}`,
+    )
+    if (this.#cluster.isAlone) return
+    for (const { nodeId, keptBytes } of node.peers?.open() ?? []) {
+      const isLiving = this.#cluster.isNodeAlive(this.#cluster.nodeById(nodeId))
+      invariant(isLiving && keptBytes === 0, `leak: ${os.name} keeps ${keptBytes} bytes for ${nodeId.slice(0, 2)}`)
+    }
+    const free = JSON.stringify(Object.entries(raylet.leases.free).sort())
+    const seen = (resources: Resources | undefined): boolean =>
+      JSON.stringify(Object.entries(resources ?? {}).sort()) === free
+    invariant(
+      seen(gcs.nodes.get(node.nodeId)?.available),
+      `views: the GCS does not know what ${os.name} has free: ${free}`,
+    )
+    for (const other of this.#cluster.nodes) {
+      if (other === node || !other.os.isAlive) continue
+      const known = other.raylet.view.get(node.nodeId)?.available
+      invariant(seen(known), `views: ${other.os.name} does not know what ${os.name} has free: ${free}`)
+    }
+    const known = [...gcs.nodes.processesOf(node.nodeId)].sort()
+    const there = node.tags.sort()
+    invariant(`${known}` === `${there}`, `views: of ${os.name} the GCS knows ${known}, but there are ${there}`)
   }
 }
 
@@ -404,6 +507,6 @@ function leftIn(shell: CoreShell): string {
   return [...first, ...second].join('; ')
 }
 
-function fitsTotal(options: CallOptions, total: Readonly<Record<string, number>>): boolean {
-  return Object.entries(options.resources ?? {}).every(([name, units]) => units <= (total[name] ?? 0))
+function fitsTotal(resources: Resources, total: Resources): boolean {
+  return Object.entries(resources).every(([name, units]) => units <= (total[name] ?? 0))
 }

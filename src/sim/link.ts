@@ -5,6 +5,7 @@ import { FrameReader } from '../wire/frame-reader.ts'
 import type { FromNode, ToNode } from '../wire/messages.ts'
 import type { Cluster } from './cluster.ts'
 import type { Socket } from './network.ts'
+import type { SimNode } from './node.ts'
 import type { SimProcess } from './processes.ts'
 
 /** Repeated at any later time. */
@@ -27,10 +28,16 @@ export class ControlLink {
   #requestId = 0
   readonly #requests = new Map<number, (answer: FromNode) => void>()
 
-  constructor(cluster: Cluster, os: SimProcess, onMessage: (message: FromNode) => void, onClose: () => void) {
+  constructor(
+    cluster: Cluster,
+    node: SimNode,
+    os: SimProcess,
+    onMessage: (message: FromNode) => void,
+    onClose: () => void,
+  ) {
     this.#cluster = cluster
     this.#os = os
-    this.#socket = cluster.dialNode(os)
+    this.#socket = node.dial(os)
     const reader = new FrameReader((buffer, start, end) => {
       const message = decodeMessage<FromNode>(buffer.subarray(start, end))
       cluster.world.log(`${os.name} < ${describe(message)}`)

@@ -4,6 +4,8 @@
 //   N1. What one end wrote before it closed or died is delivered, in order, before the other end sees the close: as sockets do.
 //   N2. Connections are late independently of one another: order between two of them means nothing.
 //   N3. A process that computes takes nothing in; what came meanwhile is handed over afterwards, its connections in any order.
+//   N4. Between machines a road may hold things up for a while, in one direction or both (as TCP does, that sends again), or reset a
+//       connection: what was on its way is lost, each end notices by itself, and what is written meanwhile goes nowhere.
 
 import type { Ms } from '../kernel/machine.ts'
 import type { World } from './world.ts'
@@ -24,9 +26,30 @@ export interface Receiver {
   enter(body: () => void): void
 }
 
+/** One direction between two machines. */
+export interface Way {
+  /** Nothing arrives before. */
+  heldUntil: Ms
+  /** Of a slow machine: how much later everything is, at most. */
+  extraMs: Ms
+}
+
+/** What joins two machines, seen from the one that dials. */
+export interface Road {
+  readonly out: Way
+  readonly back: Way
+  /** The dialling ends of the connections on it. */
+  readonly sockets: Set<Socket>
+}
+
+export function makeRoad(): Road {
+  return { out: { heldUntil: 0, extraMs: 0 }, back: { heldUntil: 0, extraMs: 0 }, sockets: new Set() }
+}
+
 export interface SocketEvents {
   onData(chunk: Buffer): void
-  onClose(): void
+  /** `isReset`: what the other end had written may be lost. */
+  onClose(isReset: boolean): void
 }
 
 const USUAL_MS: Ms = 0.2
@@ -36,6 +59,9 @@ export class Socket {
   #events: SocketEvents | null = null
   other!: Socket
   isClosed = false
+  /** How it comes to this end, from another machine. */
+  way: Way | null = null
+  #isReset = false
   readonly #world: World
   readonly #latency: () => Latency
   readonly #receiver: Receiver
@@ -58,7 +84,7 @@ export class Socket {
   }
 
   write(bytes: Buffer): void {
-    if (this.isClosed || bytes.length === 0) return
+    if (this.isClosed || this.#isReset || bytes.length === 0) return
     const { random } = this.#world
     if (bytes.length > 1 && random.chance(this.#latency().splitChance)) {
       const cut = random.int(1, bytes.length - 1)
@@ -70,16 +96,36 @@ export class Socket {
   close(): void {
     if (this.isClosed) return
     this.isClosed = true
-    this.other.#arrive(null)
+    if (!this.#isReset) this.other.#arrive(null)
+  }
+
+  /** N4 */
+  reset(withinMs: Ms): void {
+    for (const end of [this, this.other] as Socket[]) {
+      if (end.#isReset) continue
+      end.#isReset = true
+      end.#incoming.length = 0
+      end.#lastAt = this.#world.now + this.#world.net.next() * withinMs
+      end.#incoming.push({ at: end.#lastAt, chunk: null })
+      end.#plan(end.#lastAt)
+    }
   }
 
   #arrive(chunk: Buffer | null): void {
     const { random } = this.#world
     const { slowChance, slowMaxMs } = this.#latency()
     const late = random.chance(slowChance) ? random.next() * slowMaxMs : 0
-    this.#lastAt = Math.max(this.#lastAt, this.#world.now + random.next() * USUAL_MS + late)
+    const usual = random.next() * USUAL_MS
+    this.#lastAt = Math.max(this.#lastAt, this.#wayIsFree() + usual + late)
     this.#incoming.push({ at: this.#lastAt, chunk })
     this.#plan(this.#lastAt)
+  }
+
+  #wayIsFree(): Ms {
+    const { now, net } = this.#world
+    if (!this.way) return now
+    const { heldUntil, extraMs } = this.way
+    return Math.max(now, heldUntil) + (extraMs > 0 ? net.next() * extraMs : 0)
   }
 
   #plan(at: Ms): void {
@@ -105,8 +151,8 @@ export class Socket {
         if (next.chunk) events.onData(next.chunk)
         else {
           this.isClosed = true
-          this.other.isClosed = true
-          events.onClose()
+          if (!this.#isReset) this.other.isClosed = true
+          events.onClose(this.#isReset)
         }
       })
     }
@@ -115,9 +161,21 @@ export class Socket {
   }
 }
 
-export function connect(world: World, latency: () => Latency, a: Receiver, b: Receiver): [Socket, Socket] {
+/** `road`: between two machines, from `a` to `b`. */
+export function connect(
+  world: World,
+  latency: () => Latency,
+  a: Receiver,
+  b: Receiver,
+  road: Road | null = null,
+): [Socket, Socket] {
   const first = new Socket(world, latency, a)
   const second = new Socket(world, latency, b)
+  if (road) {
+    first.way = road.back
+    second.way = road.out
+    road.sockets.add(first)
+  }
   first.other = second
   second.other = first
   return [first, second]

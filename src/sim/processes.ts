@@ -58,6 +58,11 @@ export class SimProcess implements Receiver {
     this.#world.after(delay, () => this.#fire(run))
   }
 
+  /** As `after`, at a time. */
+  at(at: Ms, run: () => void): void {
+    this.#world.at(at, () => this.#fire(run))
+  }
+
   /** `flushes`: `process.exit`, whose handlers write what is left; else the kernel ends it. */
   die(end: ProcessEnd, flushes: boolean): void {
     if (!this.isAlive) return

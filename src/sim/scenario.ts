@@ -1,6 +1,6 @@
 // One seed: one node, its drivers, one workload, one schedule of faults; judged after every step and at the end.
 
-import { InvariantError, invariant } from '../kernel/invariant.ts'
+import { invariant } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
 import type { Bug } from './bugs.ts'
 import { Cluster } from './cluster.ts'
@@ -8,6 +8,8 @@ import type { CoreShell } from './core-shell.ts'
 import { drive } from './drive.ts'
 import { type DriverState, driverProgram, resetScripts, settleProgram } from './driver.ts'
 import { drawFaults, healed } from './faults.ts'
+import { drawNet, planNetFaults } from './net-faults.ts'
+import type { SimNode } from './node.ts'
 import { World } from './world.ts'
 
 export interface SeedResult {
@@ -23,12 +25,16 @@ export interface SeedResult {
 const FAULTS_END_MS: Ms = 3000
 const SETTLE_MS: Ms = 60_000
 const QUIET_MS: Ms = 3000
+const UP_MS: Ms = 2000
 const NO_BUG: Bug = { name: 'none', what: '', seeds: 0 }
 
-export function runSeed(seed: number, options: { bug?: Bug; keepsTrace?: boolean } = {}): SeedResult {
+export function runSeed(seed: number, options: { bug?: Bug; keepsTrace?: boolean; nodes?: number } = {}): SeedResult {
   resetScripts()
   const world = new World(seed, options.keepsTrace === true)
-  const cluster = new Cluster(world, drawFaults(world.random, world.tears), options.bug ?? NO_BUG)
+  const faults = drawFaults(world.random, world.tears)
+  const { bug } = options
+  const net = drawNet(world.net, faults, options.nodes ?? (bug ? (bug.isOfMany ? 2 + (seed % 3) : 1) : 0))
+  const cluster = new Cluster(world, faults, net, options.bug ?? NO_BUG)
   let failure: Error | null = null
   try {
     play(cluster)
@@ -53,33 +59,59 @@ function play(cluster: Cluster): void {
   const { faults } = cluster
   world.log(`faults ${JSON.stringify(faults)}`)
   cluster.start()
+  if (!cluster.isAlone) {
+    world.log(`net ${JSON.stringify(cluster.net)}`)
+    world.run(UP_MS, () => cluster.isUp)
+    invariant(cluster.isUp, 'liveness: the nodes have not found one another')
+  }
   const drivers: DriverState[] = []
-  addDriver(cluster, drivers, 'driver')
-  if (faults.secondDriver !== 'none') addDriver(cluster, drivers, 'second')
+  const home = pickHome(cluster)
+  addDriver(cluster, home, drivers, 'driver')
+  if (faults.secondDriver !== 'none') addDriver(cluster, pickHome(cluster), drivers, 'second')
+  if (!cluster.isAlone) planNetFaults(cluster, home)
   if (faults.killEveryMs > 0) planKill(cluster, faults.killEveryMs)
   if (faults.secondDriver === 'dies') {
     world.at(200 + world.random.next() * 2000, () => {
-      drivers[1]?.shell?.os.die({ code: null, signal: 'SIGKILL' }, false)
+      drivers[1]?.os?.die({ code: null, signal: 'SIGKILL' }, false)
     })
   }
-  const isOver = (): boolean => drivers.every((driver) => driver.isDone || driver.shell?.os.isAlive === false)
+  const isGone = (driver: DriverState): boolean => driver.os?.isAlive === false
+  const isOver = (): boolean => drivers.every((driver) => driver.isDone || isGone(driver))
   world.run(FAULTS_END_MS, isOver)
   cluster.faults = healed(faults)
+  cluster.areFaultsOver = true
+  cluster.healRoads()
   world.log('healed')
   world.run(world.now + SETTLE_MS, isOver)
-  const stuck = drivers.find((driver) => !driver.isDone && driver.shell?.os.isAlive !== false)
+  const stuck = drivers.find((driver) => !driver.isDone && !isGone(driver))
   invariant(!stuck, `liveness: ${stuck?.name} has not finished; ${cluster.judge.openTasks()}`)
   endAll(cluster)
   world.run(world.now + SETTLE_MS, () => cluster.judge.isQuiet)
   endAll(cluster)
   world.run(world.now + QUIET_MS)
+  world.run(world.now + QUIET_MS, () => cluster.areLinksIdle)
   cluster.judge.checkEnd()
 }
 
-function addDriver(cluster: Cluster, drivers: DriverState[], name: string): void {
-  const state: DriverState = { name, shell: null, pool: [], streams: [], actors: [], background: 0, isDone: false }
+/** Where a driver runs: on any node that is there. */
+function pickHome({ nodes, net, isAlone, world }: Cluster): SimNode {
+  if (isAlone) return nodes[0] as SimNode
+  return world.net.pick(nodes.filter(({ index }) => index !== net.lateNode))
+}
+
+function addDriver(cluster: Cluster, node: SimNode, drivers: DriverState[], name: string): void {
+  const state: DriverState = {
+    name,
+    os: null,
+    shell: null,
+    pool: [],
+    streams: [],
+    actors: [],
+    background: 0,
+    isDone: false,
+  }
   drivers.push(state)
-  cluster.startDriver(name, (shell) => {
+  state.os = cluster.startDriver(node, name, (shell) => {
     state.shell = shell
     runDriver(shell, state)
   })
@@ -128,7 +160,10 @@ function endAll(cluster: Cluster): void {
   for (const info of cluster.gcs.actors.list(null)) {
     if (info.state === 'DEAD' || !info.detached) continue
     const killer = [...cluster.shells.values()].find((shell) => shell.os.isAlive)
-    if (!killer) throw new InvariantError('nobody is left to end the detached actors')
+    if (!cluster.isAlone || !killer) {
+      cluster.gcsProcess.tell({ t: 'actor.kill', actorId: info.actorId, noRestart: true, detail: 'the end' })
+      continue
+    }
     killer.os.enter(() => {
       killer.link.send({ t: 'actor.kill', actorId: info.actorId, noRestart: true, detail: 'the end' })
     })

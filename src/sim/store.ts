@@ -69,6 +69,11 @@ export class SimStore {
     return byOwner
   }
 
+  /** Of processes of another node, which have ended. */
+  ownedBy(first: WorkerTag, count: number): ObjectId[] {
+    return [...this.#book].filter(([, owner]) => owner >= first && owner < first + count).map(([id]) => id)
+  }
+
   /** What the dead one owned is to be freed; what it made and nobody owns goes. */
   onDied(tag: WorkerTag): ObjectId[] {
     const owned = [...this.#book].filter(([, owner]) => owner === tag).map(([id]) => id)

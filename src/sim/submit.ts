@@ -7,11 +7,14 @@ import { referencesAmong, resolveArguments, type WrittenArguments } from '../cor
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import { encodeSmall } from '../values/index.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
-import type { ActorSpec, LeaseSpec, Resources } from '../wire/messages.ts'
+import type { ActorSpec, LeaseSpec, Resources, SchedulingStrategy } from '../wire/messages.ts'
 import { beginInline, endInline, STREAMING, writeInline, writeStored } from '../wire/task-frames.ts'
 import type { CoreShell } from './core-shell.ts'
 import { SimRef } from './handles.ts'
 import type { Script } from './programs.ts'
+
+/** How often a task needs the node that comes late. */
+const LATE_CHANCE = 0.06
 
 export interface CallOptions {
   readonly fn?: string
@@ -21,6 +24,7 @@ export interface CallOptions {
   readonly resources?: Resources
   readonly priority?: number
   readonly onInfeasible?: 'fail' | 'wait'
+  readonly strategy?: SchedulingStrategy
   readonly maxCalls?: number
   readonly backpressure?: number
   /** Top-level references besides the script: dependencies. */
@@ -51,7 +55,8 @@ export interface Submitted {
   readonly stream: Stream | null
 }
 
-export function submitTask(shell: CoreShell, script: Script, options: CallOptions, parent: ObjectId): Submitted {
+export function submitTask(shell: CoreShell, script: Script, wanted: CallOptions, parent: ObjectId): Submitted {
+  const options = anywhere(shell, wanted)
   const extras: Record<string, unknown> = { name: 'f' }
   if (options.retries === 0) extras.once = true
   if (options.maxCalls) extras.maxCalls = options.maxCalls
@@ -67,6 +72,22 @@ export function submitTask(shell: CoreShell, script: Script, options: CallOption
     schedulingClass: classOf(options),
     handleId: 0,
   })
+}
+
+/** Where there are several nodes: some tasks are spread, some belong to one node, some wait for the node that comes late. */
+function anywhere({ cluster }: CoreShell, options: CallOptions): CallOptions {
+  if (cluster.isAlone) return options
+  const { net, world } = cluster
+  if (net.lateNode >= 0 && world.net.chance(LATE_CHANCE))
+    return { ...options, resources: { CPU: 5_000, late: 10_000 }, onInfeasible: 'wait' }
+  return { ...options, ...strategyOf(cluster) }
+}
+
+function strategyOf({ net, world, nodes }: CoreShell['cluster']): { strategy?: SchedulingStrategy } {
+  if (world.net.chance(net.spreadChance)) return { strategy: { kind: 'SPREAD' } }
+  if (!world.net.chance(net.affinityChance)) return {}
+  const { nodeId } = world.net.pick(nodes.filter(({ index }) => index !== net.lateNode))
+  return { strategy: { kind: 'nodeAffinity', nodeId, soft: world.net.chance(0.5) } }
 }
 
 export function submitCall(
@@ -118,6 +139,7 @@ export function createActor(shell: CoreShell, script: Script, actor: NewActor): 
   const handleId = makeObjectId(core.tag, core.sequences(1))
   core.table.create(handleId, actorId)
   const written = writeArguments(shell, [script, ...actor.dependencies])
+  const { strategy } = shell.cluster.isAlone ? {} : strategyOf(shell.cluster)
   const spec: ActorSpec = {
     actorId,
     className: 'A',
@@ -131,7 +153,7 @@ export function createActor(shell: CoreShell, script: Script, actor: NewActor): 
     owner: core.tag,
     handleId,
     placementResources: actor.placement,
-    lease: leaseSpec('A', actor.resources, 0, 'fail'),
+    lease: leaseSpec('A', actor.resources, 0, 'fail', strategy),
     options: {
       maxConcurrency: actor.maxConcurrency,
       concurrencyGroups: {},
@@ -220,6 +242,7 @@ function classOf(options: CallOptions): SchedulingClass {
     options.resources ?? { CPU: 10_000 },
     options.priority ?? 0,
     options.onInfeasible ?? 'fail',
+    options.strategy,
   )
   const key = JSON.stringify(spec)
   const known = classes.get(key) ?? { key, spec }
@@ -227,7 +250,12 @@ function classOf(options: CallOptions): SchedulingClass {
   return known
 }
 
-function leaseSpec(name: string, resources: Resources, priority: number, onInfeasible: 'fail' | 'wait'): LeaseSpec {
-  const strategy = { kind: 'DEFAULT' } as const
+function leaseSpec(
+  name: string,
+  resources: Resources,
+  priority: number,
+  onInfeasible: 'fail' | 'wait',
+  strategy: SchedulingStrategy = { kind: 'DEFAULT' },
+): LeaseSpec {
   return { resources, strategy, runtimeEnv: {}, jobId: '01000000', priority, onInfeasible, name, retriable: true }
 }

@@ -19,6 +19,8 @@ export class World {
   readonly random: Random
   /** For the kills between two writes. */
   readonly tears: Random
+  /** For what exists only where there are several nodes. */
+  readonly net: Random
   /** Lines of what happened, when asked for. */
   readonly trace: string[] | null
   now: Ms = 0
@@ -30,6 +32,7 @@ export class World {
   constructor(seed: number, keepsTrace: boolean) {
     this.random = new Random(seed)
     this.tears = new Random(~seed)
+    this.net = new Random(seed ^ 0x5bd1e995)
     this.trace = keepsTrace ? [] : null
   }
 

@@ -192,9 +192,10 @@ export class NodeStore {
     return byOwner
   }
 
-  /** A process of another node has ended. */
-  onOwnerDied(tag: WorkerTag): void {
-    const owned = [...this.#copies.values()].filter((copy) => copy.owner === tag).map((copy) => copy.id)
+  /** Processes of another node have ended: `count` tags from `first` on. */
+  onOwnersDied(first: WorkerTag, count: number): void {
+    const isGone = (owner: WorkerTag): boolean => owner >= first && owner < first + count
+    const owned = [...this.#copies.values()].filter((copy) => isGone(copy.owner)).map((copy) => copy.id)
     if (owned.length > 0) this.free(owned, -1)
   }
 

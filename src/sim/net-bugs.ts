@@ -1,0 +1,242 @@
+// Deliberate bugs of what only several nodes need: hub, spilled leases, views, membership, links. As in `bugs.ts`.
+
+import type { NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
+import type { Bug } from './bugs.ts'
+
+const NOTHING: readonly never[] = []
+
+/** A raylet never says this to another. */
+function unsaid(t: RayletToRaylet['t']): NonNullable<Bug['toPeer']> {
+  return (message) => (message.t === t ? NOTHING : [message])
+}
+
+function untold(t: NodeToGcs['t']): NonNullable<Bug['toGcs']> {
+  return (message) => (message.t === t ? NOTHING : [message])
+}
+
+const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
+  // Leases of other nodes
+  {
+    name: 'withdrawnGrantKept',
+    what: 'a grant that comes after its request was withdrawn is not given back',
+    seeds: 100,
+    raylet: ({ spill }) => {
+      const granted = spill.granted.bind(spill)
+      spill.granted = (nodeId, leaseId, worker, gpuIds) => {
+        if (spill.knows(leaseId)) granted(nodeId, leaseId, worker, gpuIds)
+      }
+    },
+  },
+  {
+    name: 'rejectionForgotten',
+    what: 'what another node rejected is not asked for again',
+    seeds: 100,
+    raylet: ({ spill }) => {
+      spill.takeBack = () => undefined
+    },
+  },
+  {
+    name: 'parkedForgotten',
+    what: 'what no node could hold is not asked for again when another joins',
+    seeds: 100,
+    raylet: ({ spill }) => {
+      spill.takeParked = () => []
+    },
+  },
+  {
+    name: 'askedOfDeadForgotten',
+    what: 'what was asked of a node that died is not asked for again',
+    seeds: 1000,
+    raylet: ({ spill }) => {
+      spill.nodeDied = () => []
+    },
+  },
+  {
+    name: 'deadOwnerStaysAway',
+    what: 'leases that other nodes gave to a process that died are remembered',
+    seeds: 200,
+    raylet: ({ spill }) => {
+      spill.ownerDied = () => {}
+    },
+  },
+  {
+    name: 'deadWorkerStaysAway',
+    what: 'leases of workers of other nodes that died are remembered',
+    seeds: 200,
+    raylet: ({ spill }) => {
+      spill.workerDied = () => {}
+    },
+  },
+  {
+    name: 'deadNodeWaits',
+    what: 'requests of a node that died wait on',
+    seeds: 1000,
+    raylet: ({ leases }) => {
+      leases.withdrawWhere = () => {}
+    },
+  },
+  { name: 'remoteReturnLost', what: 'a lease is not given back', seeds: 60, toPeer: unsaid('lease.return') },
+  { name: 'remoteCancelLost', what: 'a request is not withdrawn', seeds: 100, toPeer: unsaid('lease.cancel') },
+  { name: 'remoteRefusalLost', what: 'a refusal is not told', seeds: 400, toPeer: unsaid('lease.refused') },
+  {
+    name: 'remoteUnreachableLost',
+    what: 'nobody doubts a worker to which the connection broke',
+    seeds: 200,
+    toPeer: unsaid('worker.unreachable'),
+  },
+  // The hub
+  { name: 'deathUntoldToPeers', what: 'ends stay on their node', seeds: 60, toPeer: unsaid('worker.died') },
+  { name: 'remoteAnswerLost', what: 'who asks another node waits', seeds: 60, toPeer: unsaid('object.resolved') },
+  { name: 'remoteFreeLost', what: 'copies on other nodes stay', seeds: 60, toPeer: unsaid('object.free') },
+  { name: 'remoteLeftLost', what: 'copies of the dead for others stay', seeds: 600, toPeer: unsaid('object.left') },
+  {
+    name: 'remoteOwnerDeathUnanswered',
+    what: 'who asked for a value of a process of another node that died waits for ever',
+    seeds: 400,
+    raylet: ({ hub, view }) => {
+      const onWorkerDied = hub.onWorkerDied.bind(hub)
+      hub.onWorkerDied = (tag) => (view.isRemote(tag) ? [] : onWorkerDied(tag))
+    },
+  },
+  {
+    name: 'nodeDeathUnanswered',
+    what: 'who asked for a value of a node that died waits for ever',
+    seeds: 1000,
+    raylet: ({ hub }) => {
+      hub.onNodeDied = () => {}
+    },
+  },
+  {
+    name: 'helloIgnored',
+    what: 'who lives on a node is not learned from its hello',
+    seeds: 1000,
+    fromPeer: unsaid('hello'),
+  },
+  {
+    name: 'helloBeforeJob',
+    what: 'a driver that waits for its job counts as dead in a hello',
+    seeds: 100,
+    toPeer: (message, { cluster }) =>
+      message.t === 'hello'
+        ? [{ ...message, living: message.living.filter((tag) => cluster.shells.has(tag)) }]
+        : [message],
+  },
+  {
+    name: 'dyingNodesCopiesKept',
+    what: 'what is stored for owners of a dead node stays',
+    seeds: 200,
+    node: ({ store }) => {
+      store.ownedBy = () => []
+    },
+  },
+  // Membership and views
+  {
+    name: 'tagsGivenTwice',
+    what: 'two nodes get the same tags',
+    seeds: 20,
+    gcs: ({ nodes }) => {
+      const register = nodes.register.bind(nodes)
+      nodes.register = (message) => {
+        const answer = register(message)
+        return 'code' in answer ? answer : { first: 1, count: 255 }
+      }
+    },
+  },
+  {
+    name: 'viewsFrozen',
+    what: 'what the GCS says of nodes later on is not heard',
+    seeds: 100,
+    raylet: ({ view }) => {
+      const update = view.update.bind(view)
+      let times = 0
+      view.update = (views) => (++times > 3 ? [] : update(views))
+    },
+  },
+  { name: 'reportLost', what: 'a node does not say what it has free', seeds: 20, toGcs: untold('node.report') },
+  {
+    name: 'nodeDeathUnheard',
+    what: 'an owner is not told that a node died',
+    seeds: 200,
+    core: (core) => {
+      const onMessage = core.onMessage.bind(core)
+      core.onMessage = (now, message) => {
+        if (message.t !== 'node.died') onMessage(now, message)
+      }
+    },
+  },
+  {
+    name: 'deadNodeGoesOn',
+    what: 'a node that was declared dead does not end',
+    seeds: 200,
+    toRaylet: (message) => (message.t === 'node.end' || message.t === 'node.refused' ? NOTHING : [message]),
+  },
+  // Actors
+  {
+    name: 'deadNodesActorsStay',
+    what: 'actors of a dead node are not restarted',
+    seeds: 200,
+    gcs: ({ actors }) => {
+      const workerGone = actors.workerGone.bind(actors)
+      actors.workerGone = (exit) => {
+        if (exit.reason !== 'nodeDied') workerGone(exit)
+      }
+    },
+  },
+  {
+    name: 'placementOnDeadForgotten',
+    what: 'an actor whose lease was asked of a node that died waits for ever',
+    seeds: 1000,
+    gcs: ({ actors }) => {
+      actors.nodeDied = () => {}
+    },
+  },
+  {
+    name: 'actorRejectionLost',
+    what: 'that a node has no room for an actor is not told',
+    seeds: 400,
+    toGcs: untold('actorLease.rejected'),
+  },
+  {
+    name: 'placesOnlyOnce',
+    what: 'an actor that no node had room for is not tried again',
+    seeds: 400,
+    gcs: ({ actors }) => {
+      actors.placeWaiting = () => {}
+    },
+  },
+  // Links and connections
+  {
+    name: 'linkRepeats',
+    what: 'now and then a message of a link is handed over twice',
+    seeds: 100,
+    link: (link) => {
+      const step = link.step.bind(link)
+      let times = 0
+      link.step = (now, input) =>
+        step(now, input).flatMap((effect) =>
+          effect.t === 'deliver' && ++times % 10 === 0 ? [effect, effect] : [effect],
+        )
+    },
+  },
+  {
+    name: 'linkLoses',
+    what: 'what was kept for a new connection is not sent on it',
+    seeds: 200,
+    link: (link) => {
+      const step = link.step.bind(link)
+      link.step = (now, input) =>
+        step(now, input).filter((effect) => effect.t !== 'write' || effect.body === null || input.t === 'send')
+    },
+  },
+  {
+    name: 'tornCountsAsWhole',
+    what: 'a connection to another node that broke is taken for one that ended in order',
+    seeds: 600,
+    core: (core) => {
+      const onDisconnected = core.onDisconnected.bind(core)
+      core.onDisconnected = (now, tag) => onDisconnected(now, tag)
+    },
+  },
+]
+
+export const NET_BUGS: readonly Bug[] = FOUND.map((bug) => ({ ...bug, isOfMany: true }))

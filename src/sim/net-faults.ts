@@ -1,0 +1,128 @@
+// What a seed draws where there are several nodes: how many, what each has, and what happens to machines and the roads between them.
+//
+// All of it comes from numbers of its own (`World.net`): a node that is alone lives as it did.
+
+import type { Ms } from '../kernel/machine.ts'
+import type { Resources } from '../wire/messages.ts'
+import type { Cluster } from './cluster.ts'
+import type { Faults } from './faults.ts'
+import type { Road } from './network.ts'
+import type { SimNode } from './node.ts'
+import type { Random } from './random.ts'
+
+export interface NetFaults {
+  /** One a node. */
+  readonly totals: readonly Resources[]
+  /** Joins when work has begun, and nothing happens to it; -1: none. It alone has the resource `late`. */
+  readonly lateNode: number
+  readonly lateAtMs: Ms
+  /** Mean times between faults; 0: none. */
+  readonly crashEveryMs: Ms
+  readonly pauseEveryMs: Ms
+  readonly cutEveryMs: Ms
+  readonly resetEveryMs: Ms
+  readonly longestCutMs: Ms
+  /** Everything from and to these is later. */
+  readonly slowMs: readonly Ms[]
+  readonly spreadChance: number
+  readonly affinityChance: number
+}
+
+const ALONE = {
+  ...{ lateNode: -1, lateAtMs: 0, crashEveryMs: 0, pauseEveryMs: 0, cutEveryMs: 0, resetEveryMs: 0, longestCutMs: 0 },
+  ...{ slowMs: [], spreadChance: 0, affinityChance: 0 },
+}
+
+/** `nodes`: so many; 0: as the seed has it. */
+export function drawNet(random: Random, faults: Faults, nodes: number): NetFaults {
+  const drawn = random.chance(0.5) ? 1 : random.int(2, 4)
+  const count = nodes > 0 ? nodes : drawn
+  if (count === 1) return { ...ALONE, totals: [faults.total] }
+  const every = (chance: number, fromMs: Ms, toMs: Ms): Ms =>
+    random.chance(chance) ? fromMs + random.next() * (toMs - fromMs) : 0
+  const lateNode = count > 2 && random.chance(0.4) ? count - 1 : -1
+  return {
+    totals: Array.from({ length: count }, (_, index) => totalOf(random, faults, index, lateNode)),
+    lateNode,
+    lateAtMs: 100 + random.next() * 1500,
+    crashEveryMs: every(0.35, 300, 3000),
+    pauseEveryMs: every(0.3, 100, 1500),
+    cutEveryMs: every(0.45, 60, 1000),
+    resetEveryMs: every(0.4, 60, 1000),
+    longestCutMs: random.chance(0.6) ? 400 : 3000,
+    slowMs: Array.from({ length: count }, () => (random.chance(0.2) ? random.next() * 30 : 0)),
+    spreadChance: random.chance(0.5) ? random.next() * 0.5 : 0,
+    affinityChance: random.chance(0.5) ? random.next() * 0.4 : 0,
+  }
+}
+
+function totalOf(random: Random, faults: Faults, index: number, lateNode: number): Resources {
+  const CPU = random.int(1, 3) * 10_000
+  const has = (chance: number): boolean => index === 0 || random.chance(chance)
+  return {
+    CPU,
+    GPU: has(0.3) ? (faults.total.GPU ?? 0) : 0,
+    special: has(0.5) ? 10_000 : 0,
+    places: 1_000_000,
+    ...(index === lateNode ? { late: 20_000 } : {}),
+  }
+}
+
+/** Plans all of it until the faults end. `home`: where the first driver is; it dies more rarely. */
+export function planNetFaults(cluster: Cluster, home: SimNode): void {
+  const { net, world } = cluster
+  const { net: random } = world
+  for (const node of cluster.nodes) {
+    const extraMs = net.slowMs[node.index] ?? 0
+    for (const road of roadsOf(cluster, node)) for (const way of [road.out, road.back]) way.extraMs += extraMs
+  }
+  const targets = cluster.nodes.filter(({ index }) => index !== net.lateNode)
+  again(cluster, net.crashEveryMs, () => {
+    const alive = targets.filter((node) => node.os.isAlive)
+    const node = random.pick(alive)
+    if (alive.length > 1 && (node !== home || random.chance(0.3))) node.crash()
+  })
+  again(cluster, net.pauseEveryMs, () => {
+    const os = random.chance(0.2) ? cluster.gcsProcess.os : random.pick(targets).os
+    os.busyUntil = Math.max(os.busyUntil, world.now + 20 + random.next() * net.longestCutMs)
+    world.log(`${os.name} stands still until ${os.busyUntil.toFixed(0)}`)
+  })
+  again(cluster, net.cutEveryMs, () => cut(cluster, random.pick(targets), targets))
+  again(cluster, net.resetEveryMs, () => {
+    const from = random.pick(targets)
+    const to = random.pick(cluster.nodes)
+    if (from === to) return
+    world.log(`connections between node${from.index} and node${to.index} are reset`)
+    for (const socket of cluster.road(from, to).sockets) if (random.chance(0.7)) socket.reset(random.next() * 200)
+  })
+}
+
+function cut(cluster: Cluster, node: SimNode, others: readonly SimNode[]): void {
+  const { net, world } = cluster
+  const { net: random } = world
+  const other = random.pick(others)
+  const road = other === node ? cluster.roadToGcs(node) : cluster.road(node, other)
+  const until = world.now + 20 + random.next() * net.longestCutMs
+  const how = random.pick(['both', 'out', 'back'] as const)
+  if (how !== 'back') road.out.heldUntil = Math.max(road.out.heldUntil, until)
+  if (how !== 'out') road.back.heldUntil = Math.max(road.back.heldUntil, until)
+  const name = other === node ? 'the GCS' : `node${other.index}`
+  world.log(`the road between node${node.index} and ${name} is cut (${how}) until ${until.toFixed(0)}`)
+}
+
+function roadsOf(cluster: Cluster, node: SimNode): Road[] {
+  return [
+    cluster.roadToGcs(node),
+    ...cluster.nodes.filter((other) => other !== node).map((to) => cluster.road(node, to)),
+  ]
+}
+
+function again(cluster: Cluster, meanMs: Ms, happen: () => void): void {
+  if (meanMs === 0) return
+  const { world } = cluster
+  world.after(world.net.next() * 2 * meanMs, () => {
+    if (cluster.areFaultsOver) return
+    happen()
+    again(cluster, meanMs, happen)
+  })
+}
