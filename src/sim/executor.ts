@@ -289,6 +289,7 @@ export class SimExecutor {
   // Actors
 
   become(spec: ActorSpec, incarnation: number): void {
+    if (this.#actor || this.#isBecoming) return // A GCS that is not sure says it again.
     const { link, cluster } = this.#shell
     cluster.judge.onIncarnation(this.#shell, spec.actorId, incarnation)
     this.#isBecoming = true

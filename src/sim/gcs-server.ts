@@ -6,6 +6,7 @@
 import { Gcs } from '../gcs/gcs.ts'
 import type { NodeId } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
+import { GcsStream } from '../raylet/gcs-stream.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
@@ -34,7 +35,6 @@ const REDIAL_MIN_MS: Ms = 20
 const REDIAL_MAX_MS: Ms = 1000
 /** Longer than anything that a seed cuts. */
 const RECONNECT_MS: Ms = 30_000
-const FLEETING = new Set(['node.report', 'pong'])
 
 export function makeGcs(isAlone: boolean): Gcs {
   return new Gcs({
@@ -91,7 +91,7 @@ export class RemotePort implements GcsPort {
   #socket: Socket | null = null
   #isRegistered = false
   #isClosed = false
-  #waiting: NodeToGcs[] = []
+  readonly #stream = new GcsStream()
   #redialMs = REDIAL_MIN_MS
   #goneAt: Ms = RECONNECT_MS
 
@@ -109,6 +109,7 @@ export class RemotePort implements GcsPort {
     const reader = new FrameReader((buffer, start, end) => {
       const message = decodeMessage<GcsToNode>(buffer.subarray(start, end))
       this.#cluster.world.log(`${os.name} < gcs ${describe(message)}`)
+      this.#stream.hear(message)
       if (message.t === 'node.registered') this.#registered()
       this.#events.onMessage(message)
     }, CONTROL_FRAME_BYTES_MAX)
@@ -123,8 +124,7 @@ export class RemotePort implements GcsPort {
   }
 
   send(message: NodeToGcs): void {
-    if (this.#isRegistered || message.t === 'node.register') this.#socket?.write(frame(message))
-    else if (!FLEETING.has(message.t)) this.#waiting.push(message)
+    if (this.#stream.say(message)) this.#socket?.write(frame(message))
   }
 
   close(): void {
@@ -133,11 +133,10 @@ export class RemotePort implements GcsPort {
   }
 
   #registered(): void {
-    this.#isRegistered = true
     this.#redialMs = REDIAL_MIN_MS
-    const waiting = this.#waiting
-    this.#waiting = []
-    for (const message of waiting) this.#socket?.write(frame(message))
+    if (this.#isRegistered) return
+    this.#isRegistered = true
+    for (const message of this.#stream.resume()) this.#socket?.write(frame(message))
   }
 
   #lost(socket: Socket): void {
@@ -145,6 +144,7 @@ export class RemotePort implements GcsPort {
     const { world } = this.#cluster
     if (this.#isRegistered) this.#goneAt = world.now + RECONNECT_MS
     this.#isRegistered = false
+    this.#stream.cut()
     this.#socket = null
     if (world.now >= this.#goneAt) {
       this.#isClosed = true
@@ -178,13 +178,18 @@ export class GcsProcess {
     const [own, theirs] = connect(world, latency, node.os, this.os, this.#cluster.roadToGcs(node))
     this.os.sockets.add(theirs)
     let nodeId: NodeId | null = null
+    let heard = 0
     const reader = new FrameReader((buffer, start, end) => {
       const message = decodeMessage<NodeToGcs | Greeting>(buffer.subarray(start, end))
       if (message.t === 'greeting') {
         nodeId = message.nodeId
         this.#sockets.get(nodeId)?.close() // G1
         this.#sockets.set(nodeId, theirs)
-      } else if (nodeId !== null && this.#sockets.get(nodeId) === theirs) this.#receive(nodeId, message)
+      } else if (nodeId !== null && this.#sockets.get(nodeId) === theirs) {
+        this.#receive(nodeId, message)
+        // As `durable-gcs.ts` does, when what came of it is durable: here at once.
+        if (message.t !== 'node.register') theirs.write(frame({ t: 'acked', count: ++heard }))
+      }
     }, CONTROL_FRAME_BYTES_MAX)
     theirs.listen({
       onData: (chunk) => reader.push(chunk),

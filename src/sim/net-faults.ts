@@ -91,7 +91,11 @@ export function planNetFaults(cluster: Cluster, home: SimNode): void {
   again(cluster, net.resetEveryMs, () => {
     const from = random.pick(targets)
     const to = random.pick(cluster.nodes)
-    if (from === to) return
+    if (from === to) {
+      world.log(`the connection between node${from.index} and the GCS is reset`)
+      cluster.gcsProcess.reset(from, random.next() * 200)
+      return
+    }
     world.log(`connections between node${from.index} and node${to.index} are reset`)
     for (const socket of cluster.road(from, to).sockets) if (random.chance(0.7)) socket.reset(random.next() * 200)
   })
