@@ -5,12 +5,19 @@ import path from 'node:path'
 import type { Command } from 'commander'
 import { makeError } from '../errors/index.ts'
 import { isLoopback, makeAuthToken, readAuthToken } from '../runtime/auth-token.ts'
-import { currentCluster, formatAddress, parseAddress, readStarted } from '../runtime/cluster-files.ts'
+import {
+  currentCluster,
+  formatAddress,
+  parseAddress,
+  readStarted,
+  type StartedNode,
+  startedNodes,
+} from '../runtime/cluster-files.ts'
 import { tokenFor } from '../runtime/find-cluster.ts'
 import { OBJECT_STORE_BYTES_MIN } from '../runtime/node-setup.ts'
 import { ownAddress } from '../runtime/own-address.ts'
 import { tempRoot } from '../runtime/session.ts'
-import { type NodeStart, type StartedProcesses, startHead, startNode } from '../runtime/start-node.ts'
+import { type NodeStart, reviveGcs, type StartedProcesses, startHead, startNode } from '../runtime/start-node.ts'
 import { stopNodes } from '../runtime/stop-nodes.ts'
 import { resolveSystemConfig, SYSTEM_CONFIG_KEYS } from '../runtime/system-config.ts'
 import { headOnlyFlag, idleFlags, type StartFlags } from './start-flags.ts'
@@ -27,8 +34,26 @@ export async function start(command: Command): Promise<void> {
   const idle = idleFlags(flags)
   if (idle.length > 0) console.error(`These flags do nothing yet: ${idle.join(', ')}.`)
   const roots = useFolders(flags)
+  const orphan = flags.head ? orphanedHead(flags, roots) : undefined
+  if (orphan) return revive(orphan)
   const started = flags.head ? await head(flags, roots) : await join(flags, roots)
   if (flags.block) await block(started, roots)
+}
+
+/** A head whose GCS died, at the port that is asked for. */
+function orphanedHead({ port = PORT }: StartFlags, roots: readonly string[]): StartedNode | undefined {
+  return startedNodes(roots.at(-1)).find(({ isHead, nodePid, gcsPid, gcs }) => {
+    return isHead && nodePid !== null && gcsPid === null && gcs.port === port
+  })
+}
+
+async function revive(orphan: StartedNode): Promise<void> {
+  const address = formatAddress(orphan.gcs)
+  await reviveGcs(orphan, process.env)
+  console.log(
+    `The GCS of the cluster at ${address} had ended, and its node went on: the GCS is back, with what it knew.\n`,
+  )
+  console.log(headText({ address, newToken: null }))
 }
 
 async function head(flags: StartFlags, roots: readonly string[]): Promise<StartedProcesses> {

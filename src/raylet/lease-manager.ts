@@ -123,16 +123,9 @@ export class LeaseManager {
     return waiting.filter(({ spec: { strategy } }) => strategy.kind === 'bundle' && strategy.groupId === groupId)
   }
 
-  /** What waits, by what it asks for. */
+  /** What waits here. */
   demand(): Demand[] {
-    const byShape = new Map<string, Demand & { count: number }>()
-    for (const { spec } of this.#queue.values()) {
-      const key = JSON.stringify([spec.resources, spec.strategy])
-      const known = byShape.get(key)
-      if (known) known.count++
-      else byShape.set(key, { resources: spec.resources, strategy: spec.strategy, count: 1 })
-    }
-    return [...byShape.values()]
+    return summed([...this.#queue.values()].map(({ spec }) => spec))
   }
 
   withdrawWhere(isGone: (owner: WorkerTag) => boolean): void {
@@ -249,4 +242,16 @@ export class LeaseManager {
       )
     }
   }
+}
+
+/** How many ask for the same. */
+export function summed(specs: readonly LeaseSpec[]): Demand[] {
+  const byShape = new Map<string, Demand & { count: number }>()
+  for (const { resources, strategy } of specs) {
+    const key = JSON.stringify([resources, strategy])
+    const known = byShape.get(key)
+    if (known) known.count++
+    else byShape.set(key, { resources, strategy, count: 1 })
+  }
+  return [...byShape.values()]
 }

@@ -119,6 +119,7 @@ export class Raylet {
   #isPrestarted = false
   /** Of `leases.changes`, when the GCS was told last. */
   #reported = 0
+  #reportedParked = 0
   #isReportPlanned = false
   #areNotesPlanned = false
   #now: Ms = 0
@@ -553,7 +554,9 @@ export class Raylet {
       this.#areNotesPlanned = true
       this.#out.timer('notes', this.#now + NOTES_MS)
     }
-    if (this.#isReportPlanned || this.leases.changes === this.#reported) return
+    // By their number: parked requests are taken out and parked again whenever nodes change.
+    const isTold = this.leases.changes === this.#reported && this.spill.parked === this.#reportedParked
+    if (this.#isReportPlanned || isTold) return
     this.#isReportPlanned = true
     this.#out.timer('report', this.#now + REPORT_EVERY_MS)
   }
@@ -561,7 +564,8 @@ export class Raylet {
   #report(): void {
     this.#isReportPlanned = false
     this.#reported = this.leases.changes
-    const demand = this.leases.demand()
+    this.#reportedParked = this.spill.parked
+    const demand = [...this.leases.demand(), ...this.spill.demand()]
     this.#out.toGcs({ t: 'node.report', available: { ...this.leases.free }, waiting: this.leases.waiting, demand })
   }
 

@@ -11,10 +11,11 @@
 
 import type { NodeId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import { fits, formatResources, subtract } from '../scheduling/resources.ts'
-import type { NodeView } from '../wire/cluster.ts'
+import type { Demand, NodeView } from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
 import type { LeaseId, LeaseSpec, Resources, WireError, WorkerAddress } from '../wire/messages.ts'
 import type { ClusterView } from './cluster-view.ts'
+import { summed } from './lease-manager.ts'
 import type { Outbox } from './outbox.ts'
 
 export type Choice =
@@ -70,6 +71,11 @@ export class Spill {
   /** Asked of other nodes, or granted by them. */
   get away(): number {
     return this.#away.size
+  }
+
+  /** What is parked. */
+  demand(): Demand[] {
+    return summed([...this.#parked.values()].map(({ spec }) => spec))
   }
 
   /** It is elsewhere, or parked: nothing is to be done here. */

@@ -4,6 +4,7 @@
 //   N2. When it fails, nothing that it started or wrote is left.
 
 import type { ChildProcess } from 'node:child_process'
+import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { makeError } from '../errors/index.ts'
@@ -12,7 +13,7 @@ import { askStatus } from './gcs-ask.ts'
 import { type Launched, launch } from './launch.ts'
 import { GCS_CONFIG_VARIABLE, type GcsProcessConfig, NODE_CONFIG_VARIABLE, type NodeConfig } from './node-config.ts'
 import { entryFile, type NodeSettings, nodeConfigFor } from './node-setup.ts'
-import { noteProcess, PID_FILES, randomHex, removeDeadSession, removeSession } from './session.ts'
+import { noteProcess, PID_FILES, randomHex, removeDeadSession, removeSession, writeWhole } from './session.ts'
 
 export interface NodeStart {
   readonly settings: Omit<NodeSettings, 'isHead'>
@@ -40,6 +41,8 @@ export interface StartedProcesses {
 }
 
 type OnSpawn = (child: ChildProcess) => void
+/** How the GCS of the session was started: it may have to be started again. */
+const GCS_CONFIG_FILE = 'gcs.json'
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 export async function startHead(start: HeadStart): Promise<StartedProcesses> {
@@ -48,20 +51,32 @@ export async function startHead(start: HeadStart): Promise<StartedProcesses> {
   const config = nodeConfigFor({ ...start.settings, isHead: true })
   const { dir } = config.session
   return withoutRemains(config, async (onSpawn) => {
-    const serving = launch({
-      entry: entryFile('gcs.js'),
-      env: { ...start.env, [GCS_CONFIG_VARIABLE]: JSON.stringify(gcsConfigOf(start, config)) },
-      log: path.join(config.session.logsDir, 'gcs_server.err'),
-      onSpawn,
-    })
+    const gcsConfig = gcsConfigOf(start, config)
+    const serving = launchGcs(gcsConfig, start.env, onSpawn)
     // Where it will be is known, mostly: the two start at once, and the raylet dials until it answers.
     const at = { host, port: start.port || Number((await serving).says) }
     const joining = startRaylet(start, { config, gcs: at, isHead: true, onSpawn })
     joining.catch(() => {})
     const gcs = await serving
+    writeWhole(path.join(dir, GCS_CONFIG_FILE), JSON.stringify({ ...gcsConfig, port: at.port }))
     const node = await whileAlive(gcs, joining)
     noteNode(dir, formatAddress(at), start.roots)
     return { ...described(config), address: formatAddress(at), gcs, node }
+  })
+}
+
+/** The GCS of a head whose raylet goes on without it: it takes up what is durable, and its nodes come back to it. */
+export async function reviveGcs({ sessionDir }: { sessionDir: string }, env: NodeJS.ProcessEnv): Promise<Launched> {
+  const config = JSON.parse(fs.readFileSync(path.join(sessionDir, GCS_CONFIG_FILE), 'utf8')) as GcsProcessConfig
+  return launchGcs(config, env)
+}
+
+function launchGcs(config: GcsProcessConfig, env: NodeJS.ProcessEnv, onSpawn: OnSpawn = () => {}): Promise<Launched> {
+  return launch({
+    entry: entryFile('gcs.js'),
+    env: { ...env, [GCS_CONFIG_VARIABLE]: JSON.stringify(config) },
+    log: path.join(config.sessionDir, 'logs', 'gcs_server.err'),
+    onSpawn,
   })
 }
 

@@ -107,6 +107,64 @@ describe('a head', () => {
   })
 })
 
+describe('what waits', () => {
+  test('[CL-06] tasks and actors that no node has room for are demands', async () => {
+    await startHead(['--num-cpus=1'])
+    await ray.init()
+    class Holder {
+      here(): number {
+        return 1
+      }
+    }
+    const hold = (options: object) => ray.remote(Holder).options(options).remote()
+    const holder = hold({ numCpus: 1 })
+    await ray.get(holder.here.remote())
+    const waiting = [
+      ray
+        .remote(() => 1)
+        .options({ onInfeasible: 'wait', numCpus: 8 })
+        .remote(),
+      hold({ onInfeasible: 'wait', resources: { license: 2 } }),
+    ]
+    await until(async () => {
+      const { out } = await run(['status'])
+      return (
+        /^ \{'CPU': 8\.0\}: 1\+ pending tasks\/actors$/m.test(out) &&
+        /'license': 2\.0/.test(out) &&
+        /^ 1\.0\/1\.0 CPU$/m.test(out)
+      )
+    }, 'both are shown, and the CPU as used')
+    expect(waiting).toHaveLength(2)
+  })
+})
+
+describe('a head whose GCS died', () => {
+  test('[CL-04][ARCH-07] ray start --head at its port brings the GCS back, with what it knew, to the node that went on', async () => {
+    const address = await startHead()
+    const port = address.split(':')[1] as string
+    class Counter {
+      #n = 0
+      next(): number {
+        return ++this.#n
+      }
+    }
+    await ray.init({ address, namespace: 'here' })
+    const counter = ray.remote(Counter).options({ name: 'counter', lifetime: 'detached' }).remote()
+    expect(await ray.get(counter.next.remote())).toBe(1)
+    process.kill(pidIn(path.join(root, sessions()[0] as string, 'gcs_server.pid')), 'SIGKILL')
+    await until(async () => (await run(['health-check'])).code === 1, 'the GCS is gone')
+    expect(await ray.get(counter.next.remote())).toBe(2)
+
+    const back = await run(['start', '--head', `--port=${port}`])
+    expect([back.code, back.out]).toEqual([0, expect.stringContaining('the GCS is back')])
+    expect(sessions()).toHaveLength(1)
+    const found = await ray.getActor<Counter>('counter')
+    expect(await ray.get(found.next.remote())).toBe(3)
+    await ray.shutdown()
+    expect((await run(['stop'])).out).toBe('Stopped all 2 Ray processes.\n')
+  })
+})
+
 describe('several nodes', () => {
   test('[CL-05][ARCH-02][CL-06] two more join by address; all three are active, work, and stop', async () => {
     const address = await startHead(['--num-cpus=1', '--resources={"head": 1}'])
@@ -122,6 +180,7 @@ describe('several nodes', () => {
     expect(out).toMatch(/^ 0\.0\/3\.0 CPU$/m)
 
     await ray.init({ address })
+    await until(async () => (await ray.nodes()).length === 3, 'the head has heard of all')
     const nodes = await ray.nodes()
     expect(nodes.filter(({ Alive }) => Alive)).toHaveLength(3)
     expect(nodes.map(({ Labels }) => (Labels as Record<string, string>).rack).sort()).toEqual(['a', 'b', undefined])
@@ -215,6 +274,19 @@ const outside = Object.values(os.networkInterfaces())
 
 // Where this machine has no address but loopback's there is nobody to keep out.
 describe.skipIf(!outside)('beyond this machine', () => {
+  test('[CL-04][K8S-01] under KubeRay the head takes the address of its pod', async () => {
+    const flags = ['--block', '--dashboard-host=0.0.0.0', '--metrics-export-port=8080', '--num-cpus=1', '--port=0']
+    const { child, said, ended } = begin(['start', '--head', ...flags], {
+      ...{ KUBERAY_GEN_RAY_START_CMD: 'ray start --head', RAY_AUTH_MODE: 'token', RAY_AUTH_TOKEN: 'of the secret' },
+    })
+    await until(() => /This command will now block forever/.test(said()), 'it blocks', 20_000)
+    expect(said()).toContain(`ray start --address='${outside}:`)
+    expect(said()).not.toContain('of the secret')
+    child.kill('SIGTERM')
+    expect((await ended).code).toBe(0)
+    expect(leftoversBelow(root)).toEqual([])
+  })
+
   test('[CL-04][CL-05] a head that others reach makes a token, and takes only who has it', async () => {
     const { out } = await run(['start', '--head', '--port=0', '--num-cpus=1', `--node-ip-address=${outside}`])
     const token = /export RAY_AUTH_TOKEN='([0-9a-f]{64})'/.exec(out)?.[1] as string
@@ -235,6 +307,7 @@ describe.skipIf(!outside)('beyond this machine', () => {
     expect([joined.code, joined.out]).toEqual([0, expect.stringContaining(`Local node IP: ${outside}`)])
     const { nodeId } = await ray.init({ address })
     const where = ray.remote(() => ray.getRuntimeContext().getNodeId())
+    await until(async () => (await ray.nodes()).length === 2, 'the head has heard of it')
     expect(await ray.get(where.options({ resources: { far: 1 } }).remote())).not.toBe(nodeId)
   })
 })
