@@ -31,7 +31,11 @@ export { perProcess } from './api/per-process.ts'
 export type { Bundle, PlacementGroup, PlacementGroupEntry, PlacementGroupOptions } from './api/placement-group.ts'
 export { type RemoteFunction, remote } from './api/remote.ts'
 export { deserialize, serialize } from './api/serialization.ts'
-export { NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy } from './api/strategies.ts'
+export {
+  NodeAffinitySchedulingStrategy,
+  PlacementGroupSchedulingStrategy,
+  type SchedulingStrategyOption,
+} from './api/strategies.ts'
 export type {
   AnyFunction,
   Argument,
@@ -46,3 +50,4 @@ export * as util from './api/util/index.ts'
 /** The error classes, by Ray's names: see docs/errors.md. */
 export * as exceptions from './errors/exceptions.ts'
 export { RayError, RayTaskError } from './errors/exceptions.ts'
+export type { GroupState, GroupStrategy } from './wire/groups.ts'

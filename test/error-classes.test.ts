@@ -61,7 +61,7 @@ const FORCED: Readonly<Record<string, () => unknown>> = {
     return ray.get(ref)
   },
   ObjectLostError: async () => {
-    const made = ray.remote(() => new Uint8Array(300_000)).remote()
+    const made = ray.remote(() => new Uint8Array(300_000), { maxRetries: 0 }).remote()
     await ray.wait([made])
     const shm = path.join(process.env.RAY_TS_SHM_DIR ?? '/dev/shm', `ray-ts-${path.basename(cluster.sessionDir)}`)
     for (const name of fs.readdirSync(shm)) if (/^\d+-\d+$/.test(name)) fs.rmSync(path.join(shm, name))

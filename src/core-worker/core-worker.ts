@@ -96,7 +96,8 @@ export class CoreWorker {
 
   /** What is to be done now, in order. */
   drain(): readonly CoreOutput[] {
-    for (const record of this.table.takeRevived()) this.#runAgain(record)
+    for (let revived = this.table.takeRevived(); revived.length > 0; revived = this.table.takeRevived())
+      for (const record of revived) this.#runAgain(record) // One may revive others.
     const effects = this.#effects
     if (effects.length > 0) this.#effects = []
     return effects
@@ -461,8 +462,12 @@ export class CoreWorker {
   }
 
   /** A task found one of its stored arguments gone: it is sent again with what the argument is by then. True: it is. */
-  retryLostArgument(now: Ms, task: Task): boolean {
+  retryLostArgument(now: Ms, task: Task, storageId: ObjectId): boolean {
     if (task.pendingArgs === null || task.cancel !== 'no' || task.attempt >= LOST_ARGUMENT_TRIES_MAX) return false
+    for (const part of task.pendingArgs) {
+      const state = typeof part === 'number' ? this.table.stateOf(part) : undefined
+      if (state?.kind === 'stored' && state.storageId === storageId) this.onCopyLost(part as ObjectId, storageId)
+    }
     this.#leave(now, task, -1)
     task.attempt++
     task.args = null

@@ -17,6 +17,7 @@ import {
   makeObjectId,
   type NodeId,
   type ObjectId,
+  parseObjectId,
   type WorkerId,
   type WorkerTag,
 } from '../ids/ids.ts'
@@ -588,14 +589,17 @@ export class CoreRuntime {
     }
   }
 
-  #isLostArgument(bytes: Uint8Array): boolean {
+  /** The stored copy that its worker could not find, if that is why a task failed. */
+  #lostArgument(bytes: Uint8Array): ObjectId | undefined {
     const error = this.#importsOf(bytes) ? null : (this.decodeError(bytes) as { cause?: unknown })
     const { cause } = error ?? {}
-    return cause instanceof RayError && cause.code === 'OBJECT_LOST' && cause.params.detail === ARGUMENT_GONE
+    const isLost = cause instanceof RayError && cause.code === 'OBJECT_LOST' && cause.params.detail === ARGUMENT_GONE
+    return isLost ? parseObjectId(String(cause.params.id)) : undefined
   }
 
   #onTaskError(task: Task, bytes: Uint8Array, microseconds: number): void {
-    if (task.pendingArgs !== null && this.#isLostArgument(bytes) && this.core.retryLostArgument(now(), task)) return
+    const lost = task.pendingArgs === null ? undefined : this.#lostArgument(bytes)
+    if (lost !== undefined && this.core.retryLostArgument(now(), task, lost)) return
     const { retryOn } = task
     const ready = retryOn ? this.#importsOf(bytes) : null
     const complete = (): void =>

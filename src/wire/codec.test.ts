@@ -5,7 +5,12 @@ import { expect, test } from 'vitest'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage, WireFormatError } from './codec.ts'
 import { FrameReader } from './frame-reader.ts'
 
-const plain = fc.jsonValue({ maxDepth: 3 }).map((value) => JSON.parse(JSON.stringify(value)) as unknown)
+/** No message has a field called `__proto__`, which the decoder renames. */
+const plain = fc
+  .jsonValue({ maxDepth: 3 })
+  .map((value) => JSON.stringify(value))
+  .filter((text) => !text.includes('__proto__'))
+  .map((text) => JSON.parse(text) as unknown)
 
 function frame(body: Uint8Array): Buffer {
   const head = Buffer.alloc(4)

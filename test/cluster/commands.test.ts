@@ -73,8 +73,9 @@ describe('a head', () => {
     await until(() => /Local node IP/.test(said()) && sessions().length > 0, 'it starts', 20_000)
     child.kill('SIGINT')
     const { code } = await ended
+    // Code 0: it was ready before the signal came. None: it had no handler any more, having done its work.
     if (code === 1) expect([leftoversBelow(root), sessions()]).toEqual([[], []])
-    else expect(code).toBe(0) // It was ready before the signal came.
+    else expect([0, null]).toContain(code)
   })
 
   test('[CL-04] --block stays until a signal, and takes the node with it', async () => {
