@@ -26,11 +26,16 @@ const targets = JSON.parse(fs.readFileSync('bench/targets.json', 'utf8')) as Rec
   string,
   Record<string, number | [number, string]>
 >
-const results = fs
-  .readdirSync(RESULTS)
-  .filter((file) => /^peers-.*\.json$/.test(file))
-  .sort()
-  .map((file) => ({ file, ...(JSON.parse(fs.readFileSync(`${RESULTS}/${file}`, 'utf8')) as Result) }))
+const results = resultsOf(/^peers-.*\.json$/)
+const clusters = resultsOf(/^cluster-.*\.json$/)
+
+function resultsOf(pattern: RegExp): (Result & { readonly file: string })[] {
+  return fs
+    .readdirSync(RESULTS)
+    .filter((file) => pattern.test(file))
+    .sort()
+    .map((file) => ({ file, ...(JSON.parse(fs.readFileSync(`${RESULTS}/${file}`, 'utf8')) as Result) }))
+}
 
 function render(): string {
   const latest = results.findLast((result) => !result.isQuick) ?? results.at(-1)
@@ -54,6 +59,7 @@ function render(): string {
     '`npm run bench:peers` (all), `-- --quick` (under 4 minutes), `npx ray microbenchmark` (ours only).',
     '',
     ...peers.flatMap(against),
+    ...clusterTable(),
     '## Alone',
     '',
     '| row | ours | at most |',
@@ -64,7 +70,7 @@ function render(): string {
     '',
     '## Results',
     '',
-    ...results.map(
+    ...[...results, ...clusters].map(
       ({ file, date, machine, isQuick }) =>
         `- \`${file}\`: ${date.slice(0, 16).replace('T', ' ')}, ${machine}${isQuick ? ', quick' : ''}`,
     ),
@@ -72,8 +78,24 @@ function render(): string {
   ].join('\n')
 }
 
-function comparison(row: Row): string {
-  const target = targets[row.peerName]?.[row.name]
+/** Four nodes of one CPU each on this machine. */
+function clusterTable(): string[] {
+  const latest = clusters.at(-1)
+  if (!latest) return []
+  return [
+    '## Four nodes, against Ray 2.58',
+    '',
+    `\`npm run bench:peers -- --cluster\`: four nodes with one CPU each on one machine with two; \`${latest.file}\`.`,
+    '',
+    '| row | ours | theirs | ratio | at least |',
+    '|---|---:|---:|---:|---:|',
+    ...latest.rows.map((row) => comparison(row, 'Four nodes')),
+    '',
+  ]
+}
+
+function comparison(row: Row, peerName = row.peerName): string {
+  const target = targets[peerName]?.[row.name]
   const wanted = typeof target === 'number' ? `${target}×${row.ratio < target ? ' **not reached**' : ''}` : ''
   return `| ${row.name} | ${show(row.ours)} ${row.unit} | ${show(row.peer)} ${row.unit} | ${show(row.ratio)}× | ${wanted} |`
 }

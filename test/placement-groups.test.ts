@@ -202,8 +202,8 @@ test('[PG-09] the table has the keys of Ray', async () => {
     reason: '',
     stats: {
       end_to_end_creation_latency_ms: expect.any(Number),
-      scheduling_attempt: 1,
-      highest_retry_delay_ms: 0,
+      scheduling_attempt: expect.any(Number), // What the group before it held may not be free yet.
+      highest_retry_delay_ms: expect.any(Number),
       scheduling_state: 'FINISHED',
     },
   })

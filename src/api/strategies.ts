@@ -63,6 +63,7 @@ builtinObject(PlacementGroupSchedulingStrategy, {
     }),
 })
 
+/** Where a task or actor is to run: packed until nodes are half full (`DEFAULT`), in turn over nodes (`SPREAD`), on one node, or in a bundle. */
 export type SchedulingStrategyOption =
   | 'DEFAULT'
   | 'SPREAD'

@@ -6,6 +6,7 @@
 import type { ActorId, JobId, NodeId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import type { Resources, WireError } from './messages.ts'
 
+/** Bundles on as few nodes as possible, on as many, on one, or on one each. */
 export type GroupStrategy = 'PACK' | 'SPREAD' | 'STRICT_PACK' | 'STRICT_SPREAD'
 
 /**
