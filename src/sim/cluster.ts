@@ -24,7 +24,7 @@ export class Cluster {
   readonly world: World
   readonly bugs: Bug
   readonly judge: Judge
-  readonly gcs: Gcs
+  gcs: Gcs
   readonly gcsProcess: GcsProcess
   readonly nodes: readonly SimNode[]
   readonly isAlone: boolean

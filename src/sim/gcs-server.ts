@@ -4,6 +4,7 @@
 //   G1. A node has one connection: a newer one takes the place of the older, which is not reported closed.
 
 import { Gcs } from '../gcs/gcs.ts'
+import type { GcsChange, GcsRecord } from '../gcs/records.ts'
 import type { NodeId } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { GcsStream } from '../raylet/gcs-stream.ts'
@@ -45,6 +46,7 @@ export function makeGcs(isAlone: boolean): Gcs {
       : { periodMs: 200, timeoutMs: 400, failureThreshold: 3 },
     reconnectGraceMs: RECONNECT_GRACE_MS,
     system: {},
+    isDurable: !isAlone,
   })
 }
 
@@ -158,8 +160,9 @@ export class RemotePort implements GcsPort {
 }
 
 export class GcsProcess {
-  readonly os: SimProcess
+  os: SimProcess
   readonly #cluster: Cluster
+  readonly #records = new Map<string, GcsRecord>()
   readonly #sockets = new Map<NodeId, Socket>()
   readonly #timers = new Map<string, number>()
 
@@ -172,10 +175,29 @@ export class GcsProcess {
     this.os.enter(() => this.#perform(this.#cluster.gcs.step(this.#cluster.world.now, { kind: 'start' })))
   }
 
+  /** It is killed, and started again after a while, with what it had made durable. */
+  crash(afterMs: Ms): void {
+    const { world } = this.#cluster
+    if (!this.os.isAlive) return
+    this.os.die({ code: null, signal: 'SIGKILL' }, false)
+    this.#sockets.clear()
+    world.after(afterMs, () => {
+      this.os = new SimProcess(world, 2, 'gcs')
+      const gcs = makeGcs(false)
+      gcs.restore([...this.#records.values()])
+      this.#cluster.gcs = gcs
+      this.start()
+    })
+  }
+
   /** From a node. */
   dial(node: SimNode): Socket {
     const { world, latency } = this.#cluster
     const [own, theirs] = connect(world, latency, node.os, this.os, this.#cluster.roadToGcs(node))
+    if (!this.os.isAlive) {
+      theirs.close()
+      return own
+    }
     this.os.sockets.add(theirs)
     let nodeId: NodeId | null = null
     let heard = 0
@@ -228,11 +250,20 @@ export class GcsProcess {
     for (const effect of effects) {
       if (effect.kind === 'timer') this.#setTimer(effect.key, effect.at)
       else if (effect.kind !== 'local') continue
+      else if (effect.event.t === 'persist') this.#keep(effect.event.changes)
       else if (effect.event.t === 'toNode') this.#sockets.get(effect.event.nodeId)?.write(frame(effect.event.message))
       else if (effect.event.t === 'disconnect') {
         this.#sockets.get(effect.event.nodeId)?.close()
         this.#sockets.delete(effect.event.nodeId)
       }
+    }
+  }
+
+  #keep(changes: readonly GcsChange[]): void {
+    for (const { table, key, value } of changes) {
+      const name = `${table} ${key}`
+      if (value) this.#records.set(name, { table, key, value })
+      else this.#records.delete(name)
     }
   }
 
