@@ -16,6 +16,7 @@ import { DenseTable } from '../kernel/dense-table.ts'
 import { unreachable } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import type { ActorInfo, ActorSpec, ExitInfo, FromNode, ToNode } from '../wire/messages.ts'
+import { isAmong } from '../wire/tag-map.ts'
 import { STREAMING } from '../wire/task-frames.ts'
 import { type ActorFailure, ActorSubmitter } from './actor-submitter.ts'
 import { Dependencies, type Resolution } from './dependencies.ts'
@@ -457,8 +458,11 @@ export class CoreWorker {
   }
 
   #lose(isLost: (storageId: ObjectId) => boolean): void {
-    for (const id of this.table.lose(isLost, this.#effects))
-      this.#effects.push({ t: 'fail', ids: [id], failure: { kind: 'lost', id } })
+    for (const id of this.table.lose(isLost, this.#effects)) this.#failLost(id)
+  }
+
+  #failLost(id: ObjectId): void {
+    this.#effects.push({ t: 'fail', ids: [id], failure: { kind: 'lost', id } })
   }
 
   /** A task found one of its stored arguments gone: it is sent again with what the argument is by then. True: it is. */
@@ -482,9 +486,7 @@ export class CoreWorker {
     const { task, parts, blob, claimed } = record
     this.table.reopen(record)
     if (record.retriesLeft === 0) {
-      const ids: ObjectId[] = []
-      for (let i = 0; i < task.numReturns; i++) ids.push(makeObjectId(this.tag, task.sequence + i))
-      for (const id of ids) this.#effects.push({ t: 'fail', ids: [id], failure: { kind: 'lost', id } })
+      for (let i = 0; i < task.numReturns; i++) this.#failLost(makeObjectId(this.tag, task.sequence + i))
       return
     }
     if (record.retriesLeft > 0) record.retriesLeft--
@@ -609,14 +611,11 @@ export class CoreWorker {
     const tags = new Set<WorkerTag>([...this.#connected, ...this.table.parties(), ...this.#tasks.workers()])
     const exit = { pid: 0, code: null, signal: null, reason: 'nodeDied', lastLines: [] } as const
     for (const tag of tags) {
-      if (!tagBlocks.some(({ first, count }) => tag >= first && tag < first + count)) continue
+      if (!isAmong(tagBlocks, tag)) continue
       this.#onWorkerDied(now, { ...exit, tag, detail: `its node ${nodeId.slice(0, 8)} died: ${detail}` })
       if (this.#connected.has(tag)) this.#effects.push({ t: 'disconnect', tag })
     }
-    this.#lose((storageId) => {
-      const maker = ownerOf(storageId)
-      return tagBlocks.some(({ first, count }) => maker >= first && maker < first + count)
-    })
+    this.#lose((storageId) => isAmong(tagBlocks, ownerOf(storageId)))
   }
 
   #onWorkerDied(now: Ms, exit: ExitInfo): void {

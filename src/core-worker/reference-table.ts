@@ -279,7 +279,7 @@ export class ReferenceTable {
   /** The value's state, asking the node for a borrowed one that is not known yet. */
   look(id: ObjectId, effects: Effects): ValueState {
     const owned = this.owned.get(id)
-    if (owned) return owned.state.kind === 'evicted' ? this.#revive(id, owned) : owned.state
+    if (owned) return owned.state.kind === 'evicted' ? this.#revive(owned) : owned.state
     if (this.isOwned(id)) return FREED // It came back in a value that outlived the count.
     const borrowed = this.borrowed.get(id)
     if (!borrowed) return FREED // Nobody held it any more: it was released here.
@@ -339,7 +339,7 @@ export class ReferenceTable {
       if (!owned.lineage?.record) {
         owned.state = PENDING
         hopeless.push(id)
-      } else if (owned.hasEscaped) this.#revive(id, owned) // Others may ask at any time.
+      } else if (owned.hasEscaped) this.#revive(owned) // Others may ask at any time.
     }
     return hopeless
   }
@@ -358,7 +358,7 @@ export class ReferenceTable {
     }
   }
 
-  #revive(id: ObjectId, owned: OwnedObject): ValueState {
+  #revive(owned: OwnedObject): ValueState {
     const record = owned.lineage?.record
     if (!record) return owned.state.kind === 'evicted' ? FREED : owned.state
     owned.state = PENDING
@@ -366,7 +366,6 @@ export class ReferenceTable {
       record.isRunning = true
       this.#revived.push(record)
     }
-    void id
     return PENDING
   }
 

@@ -6,11 +6,11 @@
 //   H2. A question for a value is answered once: by the owner's node, or with OWNER_DIED when the owner or its node is gone.
 //   H3. What was asked of a node that died is answered here.
 
-import { formatObjectId, type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import type { RayletToRaylet } from '../wire/cluster.ts'
-import type { FromNode, ObjectLocation, RefMessage } from '../wire/messages.ts'
+import type { ObjectLocation, RefMessage } from '../wire/messages.ts'
 import type { ClusterView } from './cluster-view.ts'
-import { type Answer, ObjectDirectory } from './object-directory.ts'
+import { type Answer, ObjectDirectory, ownerDied } from './object-directory.ts'
 import type { Outbox } from './outbox.ts'
 
 export class Hub {
@@ -149,9 +149,4 @@ export class Hub {
       else this.#out.send(to, message)
     }
   }
-}
-
-function ownerDied(id: ObjectId): FromNode {
-  const error = { code: 'OWNER_DIED', params: { id: formatObjectId(id) } }
-  return { t: 'object.resolved', id, location: null, error }
 }

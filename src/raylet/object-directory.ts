@@ -94,7 +94,7 @@ export class ObjectDirectory {
   }
 }
 
-function ownerDied(id: ObjectId): Answer['message'] {
+export function ownerDied(id: ObjectId): Answer['message'] {
   return {
     t: 'object.resolved',
     id,

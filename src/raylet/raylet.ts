@@ -28,7 +28,7 @@ import { Hub } from './hub.ts'
 import { type Granted, LeaseManager, type Request } from './lease-manager.ts'
 import { MemoryGuard, type MemoryReading } from './memory-guard.ts'
 import { Outbox } from './outbox.ts'
-import { type Away, type LocalNode, Spill } from './spill.ts'
+import { type Away, type LeaseMessage, type LocalNode, Spill } from './spill.ts'
 import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
 
 /** What the raylet asks of its shell. */
@@ -203,18 +203,10 @@ export class Raylet {
       case 'lease.request':
         return this.#request(from, message.leaseId, message.spec)
       case 'lease.cancel':
-        if (this.spill.forward(message.leaseId, message)) return
-        if (!this.leases.withdraw(message.leaseId)) this.#endLease(message.leaseId, false)
-        return
       case 'lease.return':
-        if (this.spill.forward(message.leaseId, message)) return
-        return this.#endLease(message.leaseId, message.dispose)
-      case 'lease.kill': {
-        if (this.spill.forward(message.leaseId, message)) return
-        const lease = this.leases.leases.get(message.leaseId)
-        if (lease) this.#kill(lease.worker, message.reason, message.detail)
+      case 'lease.kill':
+        if (!this.spill.forward(message.leaseId, message)) this.#onLeaseHere(message)
         return
-      }
       case 'worker.blocked':
         if (this.leases.block(from)) this.#grantAll()
         return
@@ -359,15 +351,9 @@ export class Raylet {
       case 'lease.request':
         return this.#requestOfPeer(nodeId, message)
       case 'lease.cancel':
-        if (!this.leases.withdraw(message.leaseId)) this.#endLease(message.leaseId, false)
-        return
       case 'lease.return':
-        return this.#endLease(message.leaseId, message.dispose)
-      case 'lease.kill': {
-        const lease = this.leases.leases.get(message.leaseId)
-        if (lease) this.#kill(lease.worker, message.reason, message.detail)
-        return
-      }
+      case 'lease.kill':
+        return this.#onLeaseHere(message)
       case 'lease.granted':
         return this.spill.granted(nodeId, message.leaseId, message.worker, message.gpuIds)
       case 'lease.refused': {
@@ -397,6 +383,18 @@ export class Raylet {
       default:
         return this.hub.onPeer(message)
     }
+  }
+
+  /** What its owner says of a lease of this node. */
+  #onLeaseHere(message: LeaseMessage): void {
+    const { leaseId } = message
+    if (message.t === 'lease.return') return this.#endLease(leaseId, message.dispose)
+    if (message.t === 'lease.cancel') {
+      if (!this.leases.withdraw(leaseId)) this.#endLease(leaseId, false)
+      return
+    }
+    const lease = this.leases.leases.get(leaseId)
+    if (lease) this.#kill(lease.worker, message.reason, message.detail)
   }
 
   /** A connection is new: what ended before it was there is told now. */

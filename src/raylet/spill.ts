@@ -11,7 +11,7 @@
 
 import type { NodeId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import { fits, formatResources, subtract } from '../scheduling/resources.ts'
-import type { Demand, NodeView } from '../wire/cluster.ts'
+import type { Demand, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
 import type { LeaseId, LeaseSpec, Resources, WireError, WorkerAddress } from '../wire/messages.ts'
 import type { ClusterView } from './cluster-view.ts'
@@ -32,6 +32,9 @@ export type Choice =
   /** Until nodes change. */
   | { readonly kind: 'park' }
   | { readonly kind: 'refuse'; readonly error: WireError }
+
+/** What ends a lease, or a request for one. */
+export type LeaseMessage = Extract<RayletToRaylet, { t: 'lease.cancel' | 'lease.return' | 'lease.kill' }>
 
 export interface Away {
   readonly owner: WorkerTag
@@ -163,13 +166,7 @@ export class Spill {
   }
 
   /** Withdrawn, returned, or its worker to be killed. False: it is not away. */
-  forward(
-    leaseId: LeaseId,
-    message:
-      | { readonly t: 'lease.cancel'; readonly leaseId: LeaseId }
-      | { readonly t: 'lease.return'; readonly leaseId: LeaseId; readonly dispose: boolean }
-      | { readonly t: 'lease.kill'; readonly leaseId: LeaseId; readonly reason: 'cancelled'; readonly detail: string },
-  ): boolean {
+  forward(leaseId: LeaseId, message: LeaseMessage): boolean {
     if (this.#parked.delete(leaseId)) return true
     const away = this.#away.get(leaseId)
     if (!away) return false

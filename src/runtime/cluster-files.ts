@@ -9,6 +9,7 @@
 
 import fs from 'node:fs'
 import path from 'node:path'
+import { listDir, readText } from './files.ts'
 import { isNoted, notedProcess, PID_FILES, tempRoot, writeWhole } from './session.ts'
 
 export interface ClusterFile {
@@ -119,20 +120,4 @@ export function parseAddress(text: string): { readonly host: string; readonly po
 export function isSameAddress(one: string, other: string): boolean {
   const [a, b] = [parseAddress(one), parseAddress(other)]
   return a !== null && b !== null && a.host === b.host && a.port === b.port
-}
-
-function listDir(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir)
-  } catch {
-    return []
-  }
-}
-
-function readText(file: string): string {
-  try {
-    return fs.readFileSync(file, 'utf8')
-  } catch {
-    return ''
-  }
 }

@@ -8,6 +8,7 @@ import crypto from 'node:crypto'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { listDir, readText } from './files.ts'
 import { ShmControl } from './shm/control.ts'
 
 export interface Session {
@@ -190,20 +191,4 @@ export function randomHex(bytes: number): string {
 
 function shmRoot(): string {
   return process.env.RAY_TS_SHM_DIR ?? (fs.existsSync(SHM_ROOT) ? SHM_ROOT : os.tmpdir())
-}
-
-function listDir(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir)
-  } catch {
-    return []
-  }
-}
-
-function readText(file: string): string {
-  try {
-    return fs.readFileSync(file, 'utf8')
-  } catch {
-    return ''
-  }
 }

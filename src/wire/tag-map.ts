@@ -19,6 +19,11 @@ export class TagMap {
   }
 }
 
+/** The tag is in one of these blocks. */
+export function isAmong(blocks: readonly TagBlock[], tag: WorkerTag): boolean {
+  return blocks.some(({ first, count }) => tag >= first && tag < first + count)
+}
+
 /** The `index`th block; tag 0 is nobody's. */
 export function blockAt(index: number): TagBlock {
   return index === 0

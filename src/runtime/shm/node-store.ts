@@ -14,6 +14,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { type ObjectId, ownerOf, type WorkerTag } from '../../ids/ids.ts'
 import type { SpillLocation } from '../../wire/messages.ts'
+import { listDir } from '../files.ts'
 import { ShmControl } from './control.ts'
 import { DiskGuard } from './disk-guard.ts'
 import { segmentName } from './layout.ts'
@@ -357,13 +358,5 @@ export class NodeStore {
 
   #shmPath(id: ObjectId): string {
     return path.join(this.#config.shmDir, segmentName(id))
-  }
-}
-
-function listDir(dir: string): string[] {
-  try {
-    return fs.readdirSync(dir)
-  } catch {
-    return []
   }
 }
