@@ -299,6 +299,21 @@ test('[EXTRA-01] numReturns: 3 gives three references', async () => {
   await expect(ray.get(wrong.remote())).rejects.toThrow(/array of 2 values/)
 })
 
+test("[EXTRA-02] cancel: one that does not listen goes on in nobody's way: its worker is not used again", async () => {
+  const file = path.join(tempDir(), 'alive')
+  const deaf = ray.remote(async (at: string) => {
+    const { writeFileSync } = await import('node:fs')
+    writeFileSync(at, String(process.pid))
+    for (;;) await new Promise((resolve) => setTimeout(resolve, 10))
+  })
+  const ref = deaf.remote(file)
+  await expect.poll(() => fs.existsSync(file) && fs.readFileSync(file, 'utf8'), { timeout: 10_000 }).toBeTruthy()
+  const pid = Number(fs.readFileSync(file, 'utf8'))
+  ray.cancel(ref)
+  await expect(ray.get(ref, { timeoutS: 10 })).rejects.toThrow(ray.exceptions.TaskCancelledError)
+  await expect.poll(() => fs.existsSync(`/proc/${pid}`), { timeout: 10_000 }).toBe(false)
+})
+
 test('[EXTRA-02] cancel: pending never runs, a running task hears its signal, one that computes is ended, children too', async () => {
   const file = path.join(tempDir(), 'ran')
   const listening = ray.remote(async () => {

@@ -4,9 +4,10 @@
 //
 // Invariants:
 //   X1. Every push is answered once: a reply, or the end of the process.
-//   X2. Normal tasks run in order and alone. When one turns out slow, or waits for others, those behind it are given back.
+//   X2. Normal tasks run in order and alone (core-worker/worker-queue.ts). One that goes on after its cancel ends the process.
 //   X4. Replies leave before user code runs that is slow or unknown, or must run once: nobody's result waits for somebody else's work.
 
+import { WATCH_MS, WorkerQueue } from '../core-worker/worker-queue.ts'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId } from '../ids/ids.ts'
 import { readU32 } from '../wire/byte-writer.ts'
@@ -27,28 +28,15 @@ import { type AnyFunction, type FunctionSource, type JobPeer, JobRunner, type Ou
 import { setSerialTask } from './task-context.ts'
 import type { TaskPeer } from './task-peer.ts'
 
-interface Loaded {
-  readonly fn: AnyFunction
-  averageMicros: number
-  calls: number
-}
-
 const NO_EXTRAS: PushExtras = {}
-const SLOW_MICROS = 1000
-const BOUNCE_AFTER_MS = 5
 /** An owner that sends so little at a time waits for each answer, and sends the next call right after it. */
 const SPIN_FRAMES_MAX = 4
 
 export class Executor {
   readonly #runtime: CoreRuntime
   readonly #functions: FunctionSource
-  readonly #loaded = new Map<string, Loaded>()
-  readonly #queue: Job[] = []
-  #running: Job | null = null
-  #runningSince = 0
-  #blocked = 0
+  readonly #tasks = new WorkerQueue<Job, AnyFunction>()
   #frames = 0
-  #bounceTimer: NodeJS.Timeout | null = null
   readonly #runner: JobRunner
   readonly actors: ActorExecutor
   readonly #exit: (detail: string) => void
@@ -59,8 +47,9 @@ export class Executor {
     this.#exit = exit
     this.#runner = new JobRunner(runtime, (job) => {
       // What is left of it would go on beside the next task: this worker is not used again.
-      if (!job.definition.isMethod && this.#running === job)
-        setImmediate(() => this.#leave(job.peer, 'a cancelled task went on'))
+      if (job.definition.isMethod) return
+      this.#giveBack(this.#tasks.leave())
+      setImmediate(() => this.#leave(job.peer, 'a cancelled task went on'))
     })
     this.actors = new ActorExecutor({ runtime, functions, runner: this.#runner, exit })
     runtime.onBlocked = () => this.#onBlocked()
@@ -118,41 +107,33 @@ export class Executor {
     for (const ref of job.refs) this.#runtime.core.table.hold(ref)
     if (definition.isMethod) this.actors.enqueue(job)
     else {
-      this.#queue.push(job)
-      if (this.#running === null) this.#pump()
-      else this.#armBounce()
+      this.#tasks.push(job)
+      if (this.#tasks.isReady) this.#pump()
+      else this.#watch()
     }
   }
 
   // Normal tasks
 
   #pump(): void {
-    while (this.#running === null) {
-      const job = this.#queue.shift()
-      if (!job) return
-      const loaded = this.#loaded.get(job.key)
-      if (!loaded) {
-        this.#running = job
-        this.#runningSince = performance.now()
-        this.#runner.track(job) // It may be cancelled meanwhile.
-        this.#load(job)
-        return
-      }
-      this.#runTask(job, loaded)
+    while (this.#tasks.isReady) {
+      const job = this.#tasks.begin(performance.now())
+      const { fn } = this.#tasks
+      if (fn) this.#runTask(job, fn)
+      else this.#load(job)
     }
   }
 
   #load(job: Job): void {
+    this.#runner.track(job) // It may be cancelled meanwhile.
     this.#functions.load(job.key).then(
       (fn) => {
-        this.#loaded.set(job.key, { fn, averageMicros: -1, calls: 0 })
-        this.#running = null
-        this.#queue.unshift(job)
+        this.#tasks.loaded(fn)
         this.#pump()
         this.#runtime.perform()
       },
       (error: unknown) => {
-        this.#running = null
+        this.#tasks.abandon()
         this.#runner.replyError(job, error, 0)
         this.#pump()
         this.#runtime.perform()
@@ -160,70 +141,60 @@ export class Executor {
     )
   }
 
-  #runTask(job: Job, loaded: Loaded): void {
+  #runTask(job: Job, fn: AnyFunction): void {
     if (job.isCancelled) {
+      this.#tasks.abandon()
       this.#runner.replyStatus(job, STATUS.cancelled)
       return
     }
-    if (loaded.averageMicros < 0 || loaded.averageMicros > SLOW_MICROS || job.extras.once) job.peer.flush()
-    this.#running = job
-    const began = performance.now()
-    this.#runningSince = began
+    if (this.#tasks.isSlow) job.peer.flush() // X4
     setSerialTask(job)
-    const outcome = this.#runner.call(job, loaded.fn, undefined, (settled) => {
-      this.#settle(job, settled, began, loaded)
+    const outcome = this.#runner.call(job, fn, undefined, (settled) => {
+      this.#settle(job, settled)
       this.#runtime.perform()
       this.#pump()
     })
-    if (outcome) this.#settle(job, outcome, began, loaded)
-    else if (this.#queue.length > 0) this.#armBounce()
+    if (outcome) this.#settle(job, outcome)
+    else this.#watch()
   }
 
-  #settle(job: Job, outcome: Outcome, began: number, loaded: Loaded): void {
-    const micros = Math.round((performance.now() - began) * 1000)
-    loaded.averageMicros = loaded.averageMicros < 0 ? micros : loaded.averageMicros * 0.8 + micros * 0.2
-    this.#running = null
+  #settle(job: Job, outcome: Outcome): void {
+    const micros = this.#tasks.end(performance.now())
     setSerialTask(null)
     this.#runner.answer(job, outcome, micros)
-    const { maxCalls } = job.extras
-    if (maxCalls !== undefined && maxCalls > 0 && ++loaded.calls >= maxCalls) this.#leave(job.peer, 'maxCalls reached')
+    if (this.#tasks.isWornOut(job)) this.#leave(job.peer, 'maxCalls reached')
   }
 
   #leave(peer: JobPeer, detail: string): void {
-    this.#running = null
-    this.#bounceQueue()
+    this.#giveBack(this.#tasks.leave())
     peer.flush()
     this.#exit(detail)
   }
 
-  #armBounce(): void {
-    if (this.#bounceTimer || this.#running === null) return
-    this.#bounceTimer = setTimeout(() => {
-      this.#bounceTimer = null
-      if (this.#running === null) return
-      const since = performance.now() - this.#runningSince
-      if (since >= BOUNCE_AFTER_MS || this.#blocked > 0) this.#bounceQueue()
-      else if (this.#queue.length > 0) this.#armBounce()
-    }, BOUNCE_AFTER_MS)
+  #watch(): void {
+    if (!this.#tasks.watch()) return
+    setTimeout(() => {
+      this.#giveBack(this.#tasks.onWatch(performance.now()))
+      this.#watch()
+    }, WATCH_MS)
   }
 
-  #bounceQueue(): void {
-    for (const job of this.#queue.splice(0)) {
+  #giveBack(jobs: readonly Job[]): void {
+    for (const job of jobs) {
       this.#runner.replyStatus(job, STATUS.bounced)
       job.peer.flush()
     }
   }
 
   #onBlocked(): void {
-    if (this.#running === null && !this.actors.isActor) return
-    if (this.#blocked++ > 0) return
-    if (this.#queue.length > 0) this.#bounceQueue()
+    if (this.#tasks.running === null && !this.actors.isActor) return
+    if (!this.#tasks.block()) return
+    this.#giveBack(this.#tasks.giveBack())
     this.#runtime.link.send({ t: 'worker.blocked' })
   }
 
   #onUnblocked(): void {
-    if (this.#blocked === 0 || --this.#blocked > 0) return
-    this.#runtime.link.send({ t: 'worker.unblocked' })
+    if (this.#tasks.unblock()) this.#runtime.link.send({ t: 'worker.unblocked' })
   }
 
   #onCancel(peer: TaskPeer, sequence: number, isRecursive: boolean): void {
@@ -231,11 +202,10 @@ export class Executor {
       writeCancelAck(peer.out, sequence, state)
       peer.flush()
     }
-    const queued = this.#queue.findIndex((job) => job.peer === peer && job.sequence === sequence)
-    if (queued >= 0) {
-      const [job] = this.#queue.splice(queued, 1)
+    const queued = this.#tasks.take((job) => job.peer === peer && job.sequence === sequence)
+    if (queued) {
       ack(CANCEL_STATE.dropped)
-      if (job) this.#runner.replyStatus(job, STATUS.cancelled)
+      this.#runner.replyStatus(queued, STATUS.cancelled)
       return
     }
     const job = this.#runner.find(peer, sequence)

@@ -62,7 +62,7 @@ export class JobRunner {
   readonly #kept: ((job: Job) => readonly ObjectId[]) | null
 
   /**
-   * `onWentOn`: a job was answered as cancelled although its code had not ended.
+   * `onWentOn`: a job is about to be answered as cancelled although its code has not ended.
    * `kept`: which references in its arguments are still held after a job, where nobody holds them for the job itself.
    */
   constructor(
@@ -147,8 +147,8 @@ export class JobRunner {
     job.onCancelled = () => {
       setTimeout(() => {
         if (isOver) return
-        end(CANCELLED)
         this.#onWentOn(job)
+        end(CANCELLED)
       }, CANCEL_SETTLE_MS).unref()
     }
     return end

@@ -4,6 +4,7 @@
 //   X2. Normal tasks run in order and alone; those behind a slow or waiting one are given back.
 //   X3. Calls of an actor start in the order of arrival, at most `maxConcurrency` at once.
 
+import { WATCH_MS, WorkerQueue } from '../core-worker/worker-queue.ts'
 import { makeObjectId, type ObjectId, type WorkerTag } from '../ids/ids.ts'
 import { InvariantError } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
@@ -39,8 +40,6 @@ import type { SimRef } from './handles.ts'
 import type { Socket } from './network.ts'
 import { runScript, type Script } from './programs.ts'
 
-const SLOW_MICROS = 1000
-const BOUNCE_AFTER_MS: Ms = 5
 const CANCEL_SETTLE_MS: Ms = 50
 
 interface Peer {
@@ -67,11 +66,6 @@ interface Job {
   onCancel: (() => void) | null
 }
 
-interface Loaded {
-  averageMicros: number
-  calls: number
-}
-
 interface ActorState {
   readonly spec: ActorSpec
   readonly incarnation: number
@@ -83,12 +77,7 @@ interface ActorState {
 export class SimExecutor {
   readonly #shell: CoreShell
   readonly #peers = new Set<Peer>()
-  readonly #loaded = new Map<string, Loaded>()
-  readonly #queue: Job[] = []
-  #running: Job | null = null
-  #runningSince: Ms = 0
-  #blocked = 0
-  #isBouncePlanned = false
+  readonly #tasks = new WorkerQueue<Job, true>()
   #isBecoming = false
   #actor: ActorState | null = null
   readonly kept: SimRef[] = []
@@ -100,7 +89,7 @@ export class SimExecutor {
   }
 
   get isIdle(): boolean {
-    return this.#running === null && this.#queue.length === 0 && (this.#actor?.running ?? 0) === 0
+    return this.#tasks.isIdle && (this.#actor?.running ?? 0) === 0
   }
 
   accept(socket: Socket): void {
@@ -191,34 +180,29 @@ export class SimExecutor {
     for (const ref of job.refs) core.table.hold(ref)
     if (job.isMethod) this.#enqueueCall(job)
     else {
-      this.#queue.push(job)
-      if (this.#running === null) this.#pump()
-      else this.#armBounce()
+      this.#tasks.push(job)
+      if (this.#tasks.isReady) this.#pump()
+      else this.#watch()
     }
   }
 
   // Normal tasks
 
   #pump(): void {
-    while (this.#running === null) {
-      const job = this.#queue.shift()
-      if (!job) return
-      if (this.#loaded.has(job.key)) this.#runTask(job)
+    while (this.#tasks.isReady) {
+      const job = this.#tasks.begin(this.#shell.now)
+      if (this.#tasks.fn) this.#runTask(job)
       else this.#load(job)
     }
   }
 
   #load(job: Job): void {
-    this.#running = job
     job.peer.jobs.set(job.sequence, job)
-    this.#runningSince = this.#shell.now
     this.#shell.link.request<'kv.value'>(
       (requestId) => ({ t: 'kv.get', requestId, key: job.key, wait: true }),
       ({ value }) => {
         if (!value) throw new InvariantError(`the definition ${job.key} is gone`)
-        this.#loaded.set(job.key, { averageMicros: -1, calls: 0 })
-        this.#running = null
-        this.#queue.unshift(job)
+        this.#tasks.loaded(true)
         this.#pump()
       },
     )
@@ -226,31 +210,22 @@ export class SimExecutor {
 
   #runTask(job: Job): void {
     if (job.isCancelled) {
+      this.#tasks.abandon()
       this.#replyStatus(job, STATUS.cancelled)
       return
     }
-    const loaded = this.#loaded.get(job.key) as Loaded
-    const isQuick = loaded.averageMicros >= 0 && loaded.averageMicros <= SLOW_MICROS
-    if (!isQuick || job.extras.once) this.#flushAll(job.peer)
-    this.#running = job
+    if (this.#tasks.isSlow) this.#flushAll(job.peer)
     job.peer.jobs.set(job.sequence, job)
-    const began = this.#shell.now
-    this.#runningSince = began
     this.#run(job, (outcome) => {
-      const micros = Math.round((this.#shell.now - began) * 1000)
-      loaded.averageMicros = loaded.averageMicros < 0 ? micros : loaded.averageMicros * 0.8 + micros * 0.2
-      this.#running = null
-      this.#answer(job, outcome, micros)
-      const { maxCalls } = job.extras
-      if (maxCalls !== undefined && maxCalls > 0 && ++loaded.calls >= maxCalls) this.#leave('maxCalls reached')
+      this.#answer(job, outcome, this.#tasks.end(this.#shell.now))
+      if (this.#tasks.isWornOut(job)) this.#leave('maxCalls reached')
       this.#pump()
     })
-    if (this.#running !== null && this.#queue.length > 0) this.#armBounce()
+    this.#watch()
   }
 
   #leave(detail: string): void {
-    this.#running = null
-    this.#bounceQueue()
+    this.#giveBack(this.#tasks.leave())
     this.exit(detail)
   }
 
@@ -259,31 +234,27 @@ export class SimExecutor {
     this.#shell.os.die({ code: 0, signal: null }, true)
   }
 
-  #armBounce(): void {
-    if (this.#isBouncePlanned || this.#running === null) return
-    this.#isBouncePlanned = true
-    this.#shell.os.after(BOUNCE_AFTER_MS, () => {
-      this.#isBouncePlanned = false
-      if (this.#running === null) return
-      if (this.#shell.now - this.#runningSince >= BOUNCE_AFTER_MS || this.#blocked > 0) this.#bounceQueue()
-      else if (this.#queue.length > 0) this.#armBounce()
+  #watch(): void {
+    if (!this.#tasks.watch()) return
+    this.#shell.os.after(WATCH_MS, () => {
+      this.#giveBack(this.#tasks.onWatch(this.#shell.now))
+      this.#watch()
     })
   }
 
-  #bounceQueue(): void {
-    for (const job of this.#queue.splice(0)) this.#replyStatus(job, STATUS.bounced)
+  #giveBack(jobs: readonly Job[]): void {
+    for (const job of jobs) this.#replyStatus(job, STATUS.bounced)
   }
 
   #onBlocked(): void {
-    if (this.#running === null && this.#actor === null && !this.#isBecoming) return
-    if (this.#blocked++ > 0) return
-    if (this.#queue.length > 0) this.#bounceQueue()
+    if (this.#tasks.running === null && this.#actor === null && !this.#isBecoming) return
+    if (!this.#tasks.block()) return
+    this.#giveBack(this.#tasks.giveBack())
     this.#shell.link.send({ t: 'worker.blocked' })
   }
 
   #onUnblocked(): void {
-    if (this.#blocked === 0 || --this.#blocked > 0) return
-    this.#shell.link.send({ t: 'worker.unblocked' })
+    if (this.#tasks.unblock()) this.#shell.link.send({ t: 'worker.unblocked' })
   }
 
   // Actors
@@ -383,8 +354,9 @@ export class SimExecutor {
     job.onCancel = () => {
       shell.os.after(CANCEL_SETTLE_MS, () => {
         if (job.isOver) return
+        if (!job.isMethod) this.#giveBack(this.#tasks.leave())
         settle({ status: STATUS.cancelled, value: undefined })
-        if (!job.isMethod) this.#leave('a cancelled task went on')
+        if (!job.isMethod) this.exit('a cancelled task went on')
       })
     }
     const kept = this.kept
@@ -521,8 +493,7 @@ export class SimExecutor {
   }
 
   #onCancel(peer: Peer, sequence: number, isRecursive: boolean): void {
-    const at = this.#queue.findIndex((job) => job.peer === peer && job.sequence === sequence)
-    const [queued] = at >= 0 ? this.#queue.splice(at, 1) : []
+    const queued = this.#tasks.take((job) => job.peer === peer && job.sequence === sequence)
     const job = queued ?? peer.jobs.get(sequence)
     const state = queued ? CANCEL_STATE.dropped : job ? CANCEL_STATE.signalled : CANCEL_STATE.unknown
     writeCancelAck(peer.out, sequence, state)
