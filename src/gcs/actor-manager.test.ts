@@ -11,7 +11,8 @@ const ONE_NODE: ActorNodes = {
 
 function spec(actorId: string): ActorSpec {
   const options = { maxConcurrency: 1, concurrencyGroups: {}, methods: {} }
-  return { actorId, className: 'A', name: null, owner: 1, maxRestarts: 0, lease: {}, options } as unknown as ActorSpec
+  const lease = { resources: {} }
+  return { actorId, className: 'A', name: null, owner: 1, maxRestarts: 0, lease, options } as unknown as ActorSpec
 }
 
 test('[ACT-09] the last ten thousand dead actors are remembered, and of others that they died', () => {

@@ -14,6 +14,7 @@
 import { errorFromWire } from '../errors/index.ts'
 import type { ActorId, NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
+import { fits } from '../scheduling/resources.ts'
 import type { Demand, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
 import type {
   ActorInfo,
@@ -23,6 +24,7 @@ import type {
   FromNode,
   LeaseId,
   LeaseSpec,
+  Resources,
   WireError,
   WorkerAddress,
 } from '../wire/messages.ts'
@@ -73,7 +75,8 @@ interface SpecRecord {
 
 /** What placing actors needs of the cluster. */
 export interface ActorNodes {
-  place(spec: LeaseSpec): Placement
+  /** `near`: as if that process ran it; null: on any node. */
+  place(spec: LeaseSpec, near: WorkerTag | null): Placement
   nodeOf(tag: WorkerTag): NodeId | undefined
   /** Not known yet whether it lives: its node has to come back to the GCS first. */
   isAwaited(tag: WorkerTag): boolean
@@ -318,9 +321,12 @@ export class ActorManager {
     })
   }
 
-  /** Somewhere resources may have become free. */
-  placeWaiting(): void {
-    for (const actor of [...this.#unplaced]) this.#place(actor)
+  /** Somewhere resources may have become free: `available`, on one node; absent: anywhere. */
+  placeWaiting(available?: Resources): void {
+    for (const actor of [...this.#unplaced]) {
+      const { placementResources, lease } = actor.spec
+      if (!available || lease.strategy.kind === 'bundle' || fits(placementResources, available)) this.#place(actor)
+    }
   }
 
   isAlive(actorId: ActorId): boolean {
@@ -392,7 +398,9 @@ export class ActorManager {
     actor.leaseId = null
     this.#changed(actor)
     const spec = { ...actor.spec.lease, resources: actor.spec.placementResources }
-    const placement = this.#nodes.place(spec)
+    // As in Ray: one that holds nothing while it lives may be anywhere, others are near their owner while there is room.
+    const isHeavy = Object.values(actor.spec.lease.resources).some((units) => units > 0)
+    const placement = this.#nodes.place(spec, isHeavy ? actor.spec.owner : null)
     if (placement.kind === 'refused') return this.#unplaceable(actor, placement.error)
     if (placement.kind === 'wait') {
       this.#unplaced.add(actor)

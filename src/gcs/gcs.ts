@@ -10,12 +10,12 @@
 
 import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
+import { type Choosing, choosingFrom, pickNode } from '../scheduling/policies.ts'
 import type { ClusterStatus, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
-import type { ExitInfo, FromNode, LeaseSpec, ToNode } from '../wire/messages.ts'
+import type { ExitInfo, FromNode, LeaseSpec, Resources, ToNode } from '../wire/messages.ts'
 import { ActorManager, type Placement } from './actor-manager.ts'
 import { Kv } from './kv.ts'
 import { type HealthConfig, NodeManager } from './node-manager.ts'
-import { place } from './place.ts'
 import { PlacementGroupManager } from './placement-group-manager.ts'
 import { type GcsChange, type GcsRecord, Journal, readTable } from './records.ts'
 
@@ -60,6 +60,7 @@ export class Gcs {
   readonly #config: GcsConfig
   readonly #journal: Journal
   readonly #kv: Kv
+  readonly #choosing: Choosing
   /** What each node held when it registered last. */
   readonly #held = new Map<NodeId, NodeState['actors']>()
   readonly #jobOf = new Map<WorkerTag, JobId>()
@@ -76,8 +77,9 @@ export class Gcs {
     this.#journal = new Journal(config.isDurable ?? false)
     this.nodes = new NodeManager(this.#journal)
     this.#kv = new Kv(this.#journal)
+    this.#choosing = choosingFrom(config.clusterId)
     const nodes = {
-      place: (spec: LeaseSpec) => this.#place(spec),
+      place: (spec: LeaseSpec, near: WorkerTag | null) => this.#place(spec, near),
       nodeOf: (tag: WorkerTag) => this.nodes.nodeOf(tag),
       isAwaited: (tag: WorkerTag) => this.nodes.isAwaited(tag),
     }
@@ -169,9 +171,8 @@ export class Gcs {
       case 'node.register':
         return this.#register(now, message)
       case 'node.report':
-        if (this.nodes.report(nodeId, message.available, message.waiting)) this.groups.released()
         this.nodes.wants(nodeId, message.demand)
-        return this.actors.placeWaiting()
+        return this.#reported(nodeId, message.available, message.waiting)
       case 'node.leaving':
         return this.#nodeDied(now, nodeId, message.detail)
       case 'tags.request':
@@ -201,9 +202,18 @@ export class Gcs {
         return
       case 'node.resumed':
         return this.#resumed(nodeId)
+      case 'actorLease.rejected':
+        this.#reported(nodeId, message.available)
+        return this.actors.onNode(nodeId, message)
       default:
         return this.actors.onNode(nodeId, message)
     }
+  }
+
+  #reported(nodeId: NodeId, available: Resources, waiting?: number): void {
+    if (!this.nodes.report(nodeId, available, waiting)) return
+    this.groups.released()
+    this.actors.placeWaiting(available)
   }
 
   #register(now: Ms, message: NodeToGcs & { t: 'node.register' }): void {
@@ -279,12 +289,25 @@ export class Gcs {
     this.#timer('health', now + health.periodMs)
   }
 
-  #place(spec: LeaseSpec): Placement {
-    if (spec.strategy.kind === 'bundle') return this.groups.place(spec, spec.strategy)
-    const placement = place(this.nodes.alive(), spec)
+  /** Like a task of the process `near`; null: like one of any node. */
+  #place(spec: LeaseSpec, near: WorkerTag | null): Placement {
+    const { name, resources, strategy, selectors, onInfeasible } = spec
+    if (strategy.kind === 'bundle') return this.groups.place(spec, strategy)
+    const { table } = this.nodes
+    const anyNode = table.size > 0 ? table.at(Math.floor(this.#choosing.random() * table.size)).nodeId : null
+    const localNodeId = (near === null ? undefined : this.nodes.nodeOf(near)) ?? anyNode
+    const ask = { name, resources, strategy, localNodeId, ...(selectors ? { selectors } : {}) }
+    const decision = pickNode(table, ask, this.#choosing)
+    if (decision.kind === 'wait') {
+      const { nodeId, isOnly } = decision
+      return isOnly && nodeId !== null ? { kind: 'node', nodeId, mayWait: true } : { kind: 'wait' }
+    }
+    if (decision.kind !== 'node')
+      return onInfeasible === 'wait' ? { kind: 'wait' } : { kind: 'refused', error: decision.error }
+    const mayWait = table.size === 1
     // Until its next report: else all that is placed in one go would meet on one node.
-    if (placement.kind === 'node' && !placement.mayWait) this.nodes.take(placement.nodeId, spec.resources)
-    return placement
+    if (!mayWait) this.nodes.take(decision.nodeId, resources)
+    return { ...decision, mayWait }
   }
 
   /** Soon, together; a node that is alone knows itself. */

@@ -139,11 +139,11 @@ export class NodeManager {
   }
 
   /** True: it has more of something than before. */
-  report(nodeId: NodeId, available: Resources, waiting: number): boolean {
+  report(nodeId: NodeId, available: Resources, waiting?: number): boolean {
     const member = this.#living(nodeId)
     if (!member) return false
     const before = member.view.available
-    this.#change(member, { available, waiting })
+    this.#change(member, { available, waiting: waiting ?? member.view.waiting })
     for (const name in available) if ((available[name] as number) > (before[name] ?? 0)) return true
     return false
   }
@@ -262,13 +262,6 @@ export class NodeManager {
 
   get(nodeId: NodeId): NodeView | undefined {
     return this.#members.get(nodeId)?.view
-  }
-
-  /** Alive ones, in the order of joining. */
-  alive(): NodeView[] {
-    const views: NodeView[] = []
-    for (const { view } of this.#members.values()) if (view.state === 'ALIVE') views.push(view)
-    return views
   }
 
   all(): NodeView[] {

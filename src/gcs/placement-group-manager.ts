@@ -16,13 +16,20 @@
 import type { ActorId, JobId, NodeId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { type GroupAsk, planGroup } from '../scheduling/bundles.ts'
-import { type LabelConditions, parseSelector } from '../scheduling/labels.ts'
+import { parseSelector } from '../scheduling/labels.ts'
 import type { NodeTable } from '../scheduling/node-table.ts'
 import { type Ask, type Choosing, pickNode } from '../scheduling/policies.ts'
 import { fits } from '../scheduling/resources.ts'
 import type { BundleId, GcsToNode } from '../wire/cluster.ts'
 import type { FollowedGroup, GroupInfo, GroupRequest, GroupSpec, GroupState, GroupStats } from '../wire/groups.ts'
-import type { FromNode, LeaseSpec, Resources, SchedulingStrategy, WireError } from '../wire/messages.ts'
+import type {
+  FromNode,
+  LabelConditions,
+  LeaseSpec,
+  Resources,
+  SchedulingStrategy,
+  WireError,
+} from '../wire/messages.ts'
 import type { Placement } from './actor-manager.ts'
 import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
 

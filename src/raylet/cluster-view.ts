@@ -1,4 +1,4 @@
-// The other nodes as this one knows them, and which tags are whose and alive.
+// The nodes as this one knows them, itself among them for the schedulers, and which tags are whose and alive.
 //
 // Invariants:
 //   V1. A view is replaced only by a newer one; a dead node stays dead.
@@ -6,6 +6,7 @@
 //   V3. Tags of this node are handed out once.
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import { NodeTable, type SchedulableNode } from '../scheduling/node-table.ts'
 import type { NodeView, TagBlock } from '../wire/cluster.ts'
 import { TagMap } from '../wire/tag-map.ts'
 
@@ -15,6 +16,8 @@ const TAGS_LOW = 64
 export class ClusterView {
   readonly nodeId: NodeId
   readonly tagBlocks: TagBlock[] = []
+  /** For the schedulers: kept up to date one node at a time; this node is a live object in it. */
+  readonly table: NodeTable<SchedulableNode>
   /** Others, dead ones included. */
   readonly #nodes = new Map<NodeId, NodeView>()
   /** What the GCS said, where something was noted since. */
@@ -26,8 +29,9 @@ export class ClusterView {
   readonly #later: TagBlock[] = []
   #isAsking = false
 
-  constructor(nodeId: NodeId) {
-    this.nodeId = nodeId
+  constructor(own: SchedulableNode) {
+    this.nodeId = own.nodeId
+    this.table = new NodeTable([own])
   }
 
   // Tags of this node
@@ -78,7 +82,7 @@ export class ClusterView {
       if (now.nodeId === this.nodeId) continue
       const before = this.#nodes.get(now.nodeId)
       if (before && (before.version >= now.version || before.state === 'DEAD')) continue
-      this.#nodes.set(now.nodeId, now)
+      this.#set(now)
       this.#told.delete(now.nodeId)
       changes.push({ before, now })
     }
@@ -98,7 +102,12 @@ export class ClusterView {
     const view = this.#nodes.get(nodeId)
     if (!view) return
     if (!this.#told.has(nodeId)) this.#told.set(nodeId, view.available)
-    this.#nodes.set(nodeId, { ...view, available })
+    this.#set({ ...view, available })
+  }
+
+  #set(view: NodeView): void {
+    this.#nodes.set(view.nodeId, view)
+    this.table.set(view)
   }
 
   get hasNotes(): boolean {
@@ -109,13 +118,14 @@ export class ClusterView {
   forgetNotes(): void {
     for (const [nodeId, available] of this.#told) {
       const view = this.#nodes.get(nodeId)
-      if (view) this.#nodes.set(nodeId, { ...view, available })
+      if (view) this.#set({ ...view, available })
     }
     this.#told.clear()
   }
 
+  /** Those that are not dead. */
   *others(): Iterable<NodeView> {
-    for (const view of this.#nodes.values()) if (view.state === 'ALIVE') yield view
+    for (const view of this.#nodes.values()) if (view.state !== 'DEAD') yield view
   }
 
   all(): Iterable<NodeView> {

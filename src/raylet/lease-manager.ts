@@ -62,6 +62,10 @@ export class LeaseManager {
   readonly #byWorker = new Map<WorkerTag, Granted>()
   readonly #queue = new Map<LeaseId, Request>()
   readonly #gpuFree: number[]
+  /** What waiting requests will take that fit, and wait for a worker to start only. */
+  #claimed: Resources | null = null
+  #room: Resources
+  #roomAt = 0
   /** Counts what changed of what is free or waits. */
   changes = 0
   #order = 0
@@ -71,12 +75,31 @@ export class LeaseManager {
     this.own = total
     this.total = { ...total }
     this.free = { ...total }
+    this.#room = this.free
     this.#gpuFree = new Array(Math.floor((total.GPU ?? 0) / UNITS)).fill(UNITS)
     this.bundles = new Bundles({ total: this.total, free: this.free, gpuFree: this.#gpuFree })
   }
 
   get waiting(): number {
     return this.#queue.size
+  }
+
+  claim(claimed: Resources | null): void {
+    if (claimed === null && this.#claimed === null) return
+    this.#claimed = claimed
+    this.changes++
+  }
+
+  /** What is free and not claimed: for those that ask from now on. */
+  get room(): Resources {
+    if (this.#claimed === null) return this.free
+    if (this.#roomAt !== this.changes) {
+      const room = { ...this.free }
+      subtract(room, this.#claimed)
+      this.#room = room
+      this.#roomAt = this.changes
+    }
+    return this.#room
   }
 
   /** 'infeasible': refuse it (L3). */
@@ -244,11 +267,17 @@ export class LeaseManager {
   }
 }
 
+/** Two requests of one shape can be met in the same places. */
+export function shapeOf({ resources, strategy, selectors }: LeaseSpec): string {
+  return JSON.stringify([resources, strategy, selectors])
+}
+
 /** How many ask for the same. */
 export function summed(specs: readonly LeaseSpec[]): Demand[] {
   const byShape = new Map<string, Demand & { count: number }>()
-  for (const { resources, strategy } of specs) {
-    const key = JSON.stringify([resources, strategy])
+  for (const spec of specs) {
+    const { resources, strategy } = spec
+    const key = shapeOf(spec)
     const known = byShape.get(key)
     if (known) known.count++
     else byShape.set(key, { resources, strategy, count: 1 })

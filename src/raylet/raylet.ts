@@ -9,7 +9,8 @@
 import { type JobId, type NodeId, type ObjectId, ownerOf, type PlacementGroupId, type WorkerTag } from '../ids/ids.ts'
 import { invariant } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
-import { fits, formatResources, subtract } from '../scheduling/resources.ts'
+import { NodeTable, type SchedulableNode } from '../scheduling/node-table.ts'
+import { add, fits, formatResources, subtract } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeState, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
 import type {
@@ -23,12 +24,13 @@ import type {
   WorkerAddress,
 } from '../wire/messages.ts'
 import { ClusterView } from './cluster-view.ts'
+import { endedEarlier, exitOf, type ProcessEnd } from './exits.ts'
 import { Groups } from './groups.ts'
 import { Hub } from './hub.ts'
-import { type Granted, LeaseManager, type Request } from './lease-manager.ts'
+import { type Granted, LeaseManager, type Request, shapeOf } from './lease-manager.ts'
 import { MemoryGuard, type MemoryReading } from './memory-guard.ts'
 import { Outbox } from './outbox.ts'
-import { type Away, type LeaseMessage, type LocalNode, Spill } from './spill.ts'
+import { type Away, type LeaseMessage, Spill } from './spill.ts'
 import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
 
 /** What the raylet asks of its shell. */
@@ -62,15 +64,7 @@ export type RayletInput =
       readonly job?: { readonly jobId: JobId; readonly namespace: string }
     }
   /** The process is gone, or its connection broke for good. */
-  | {
-      readonly t: 'gone'
-      readonly tag: WorkerTag
-      readonly pid: number
-      readonly code: number | null
-      readonly signal: string | null
-      /** The end of what it wrote to its standard error. */
-      readonly lastLines?: readonly string[]
-    }
+  | ({ readonly t: 'gone' } & ProcessEnd)
   | { readonly t: 'startFailed'; readonly startupToken: string; readonly detail: string }
   /** It runs, but a process that had given it work cannot reach it. */
   | { readonly t: 'unreachable'; readonly tag: WorkerTag; readonly detail: string }
@@ -97,8 +91,6 @@ const REPORT_EVERY_MS: Ms = 100
 /** How long what another node said of itself stands against what the GCS says. */
 const NOTES_MS: Ms = 500
 const GCS: WorkerTag = 0
-/** What V8 prints before it aborts: the sentence, or the frames that follow it. */
-const HEAP_FULL = /JavaScript heap out of memory|FatalProcessOutOfMemory/
 
 export class Raylet {
   readonly leases: LeaseManager
@@ -126,10 +118,10 @@ export class Raylet {
 
   constructor(config: RayletConfig) {
     this.#config = config
-    this.view = new ClusterView(config.nodeId)
+    this.leases = new LeaseManager(config.total)
+    this.view = new ClusterView(this.#self())
     this.hub = new Hub(this.view, this.#out, (tag) => this.#clients.has(tag))
     this.spill = new Spill(this.view, this.#out)
-    this.leases = new LeaseManager(config.total)
     this.#groups = new Groups(this.view, this.#out, this.leases)
     this.#memory = new MemoryGuard(config.memoryThreshold ?? 0.95)
     this.pool = new WorkerPool({
@@ -323,11 +315,14 @@ export class Raylet {
   #nodesChanged(views: readonly NodeView[]): void {
     const changes = this.view.update(views)
     if (changes.length === 0) return
+    let haveMembersChanged = false
     for (const { before, now } of changes) {
+      if (now.state !== before?.state) haveMembersChanged = true
       if (now.state === 'DEAD' && before?.state !== 'DEAD') this.#nodeDied(now)
     }
-    for (const { leaseId, owner, spec } of this.spill.takeParked()) this.#request(owner, leaseId, spec)
-    this.#moveWaiting()
+    // Those that no node could hold wait for others to join; those of bundles also for room in them.
+    this.#askParked((spec) => haveMembersChanged || spec.strategy.kind === 'bundle')
+    if (this.leases.waiting > 0) this.#moveWaiting(new NodeTable(changes.map(({ now }) => now)))
   }
 
   #nodeDied({ nodeId, tagBlocks, deathReason }: NodeView): void {
@@ -425,24 +420,32 @@ export class Raylet {
     const { owner, leaseId, spec, mayWait } = message
     // Also when nobody wants it any more: the asker counts on what is free here.
     if (!this.view.mayLive(owner) || !this.#takes(leaseId, spec, mayWait)) {
-      this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.free })
+      this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.room })
       return
     }
     this.#requestHere(owner, leaseId, spec)
   }
 
-  /** Requests that wait here although another node has become free. */
-  #moveWaiting(): void {
+  #askParked(isMeant: (spec: LeaseSpec) => boolean): void {
+    for (const { leaseId, owner, spec } of this.spill.takeParked(isMeant)) this.#request(owner, leaseId, spec)
+  }
+
+  /** Requests that wait here although another node has become free: only those that changed can have. */
+  #moveWaiting(changed: NodeTable): void {
+    const hopeless = new Set<string>()
     for (const request of this.leases.stuck()) {
-      if (request.owner === GCS || this.view.isRemote(request.owner)) continue
-      const { strategy } = request.spec
-      const choice =
-        strategy.kind === 'bundle'
-          ? this.#groups.choose(request.spec, strategy)
-          : this.spill.choose(request.spec, this.#here(), true)
-      if (choice.kind !== 'node' || choice.mayWait) continue
-      this.leases.withdraw(request.leaseId)
-      this.spill.send(request.leaseId, request.owner, request.spec, choice)
+      const { leaseId, owner, spec } = request
+      if (owner === GCS || this.view.isRemote(owner)) continue
+      const shape = shapeOf(spec)
+      if (hopeless.has(shape)) continue
+      const { strategy } = spec
+      const choice = strategy.kind === 'bundle' ? this.#groups.choose(spec, strategy) : this.spill.choose(spec, changed)
+      if (choice.kind !== 'node' || choice.mayWait) {
+        hopeless.add(shape)
+        continue
+      }
+      this.leases.withdraw(leaseId)
+      this.spill.send(leaseId, owner, spec, choice)
     }
   }
 
@@ -475,7 +478,7 @@ export class Raylet {
   #onGroup(group: FollowedGroup): void {
     this.#groups.onGroup(group)
     this.#askAgain(group.groupId)
-    for (const { leaseId, owner, spec } of this.spill.takeParked(group.groupId)) this.#request(owner, leaseId, spec)
+    this.#askParked(({ strategy }) => strategy.kind === 'bundle' && strategy.groupId === group.groupId)
     if (group.state === 'REMOVED') this.#groups.forget(group.groupId)
   }
 
@@ -487,7 +490,7 @@ export class Raylet {
       const nodeId = this.view.isRemote(owner) ? this.view.nodeOf(owner) : undefined
       if (owner === GCS) this.#rejectActor(leaseId)
       else if (nodeId === undefined) this.#request(owner, leaseId, spec)
-      else this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.free })
+      else this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.room })
     }
   }
 
@@ -564,19 +567,24 @@ export class Raylet {
     this.#reported = this.leases.changes
     this.#reportedParked = this.spill.parked
     const demand = [...this.leases.demand(), ...this.spill.demand()]
-    this.#out.toGcs({ t: 'node.report', available: { ...this.leases.free }, waiting: this.leases.waiting, demand })
+    this.#out.toGcs({ t: 'node.report', available: { ...this.leases.room }, waiting: this.leases.waiting, demand })
   }
 
   // Leases
 
-  #here(): LocalNode {
-    const { nodeId } = this.#config
+  /** This node, as it is at any moment. */
+  #self(): SchedulableNode {
+    const { leases } = this
+    const { nodeId, labels = {} } = this.#config
+    const { total } = leases
     return {
-      nodeId,
-      total: this.leases.total,
-      free: this.leases.free,
-      labels: this.#config.labels ?? {},
-      waiting: this.leases.waiting,
+      ...{ nodeId, state: 'ALIVE', total, labels },
+      get available() {
+        return leases.room
+      },
+      get waiting() {
+        return leases.waiting
+      },
     }
   }
 
@@ -584,21 +592,20 @@ export class Raylet {
   #takes(leaseId: LeaseId, spec: LeaseSpec, mayWait: boolean): boolean {
     if (this.leases.knows(leaseId)) return true
     if (spec.strategy.kind === 'bundle') return mayWait ? this.leases.bundles.has(spec) : this.leases.bundleIsFree(spec)
-    return mayWait || (this.leases.waiting === 0 && this.leases.demandOf(spec) !== undefined)
+    return mayWait || fits(spec.resources, this.leases.room)
   }
 
   #rejectActor(leaseId: LeaseId): void {
     const actorId = this.#actorOf.get(leaseId) ?? ''
     this.#actorOf.delete(leaseId)
-    this.#out.toGcs({ t: 'actorLease.rejected', leaseId, actorId, available: this.leases.free })
+    this.#out.toGcs({ t: 'actorLease.rejected', leaseId, actorId, available: this.leases.room })
   }
 
   #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
     if (owner === GCS || this.leases.knows(leaseId)) return this.#requestHere(owner, leaseId, spec)
     if (this.spill.knows(leaseId)) return
     const { strategy } = spec
-    const choice =
-      strategy.kind === 'bundle' ? this.#groups.choose(spec, strategy) : this.spill.choose(spec, this.#here())
+    const choice = strategy.kind === 'bundle' ? this.#groups.choose(spec, strategy) : this.spill.choose(spec)
     if (choice.kind === 'here') this.#requestHere(owner, leaseId, spec)
     else if (choice.kind === 'node') this.spill.send(leaseId, owner, spec, choice)
     else if (choice.kind === 'park') this.spill.park(leaseId, owner, spec)
@@ -632,8 +639,9 @@ export class Raylet {
   }
 
   #grantAll(): void {
-    if (this.leases.waiting === 0) return // A node of many bundles has many names: copying what is free costs up to 0.5 ms.
+    if (this.leases.waiting === 0) return this.leases.claim(null) // A node of many bundles has many names: copying what is free costs up to 0.5 ms.
     const wanted = new Map<string, number>()
+    const claimed: Record<string, number> = {}
     // What the waiting ones would take, in order: no worker is started for what could not run beside them.
     const room: Record<string, number> = { ...this.leases.free }
     for (const request of this.leases.candidates()) {
@@ -652,8 +660,10 @@ export class Raylet {
       }
       if (!takes) continue
       subtract(room, takes)
+      add(claimed, takes)
       wanted.set(request.envKey, (wanted.get(request.envKey) ?? 0) + 1)
     }
+    this.leases.claim(wanted.size > 0 ? claimed : null)
     for (const [envKey, count] of wanted) {
       for (const order of this.pool.start(this.#now, envKey, count)) this.#local({ t: 'spawnWorker', ...order })
     }
@@ -765,22 +775,4 @@ export class Raylet {
   #local(event: RayletEffect): void {
     this.#out.local(event)
   }
-}
-
-/** Of a process whose end was not heard of when it came. */
-function endedEarlier(tag: WorkerTag): ExitInfo {
-  const detail = 'it ended while its node was not connected'
-  return { tag, pid: 0, code: null, signal: null, reason: 'crashed', detail, lastLines: [] }
-}
-
-function exitOf(event: RayletInput & { t: 'gone' }, worker: PooledWorker | undefined): ExitInfo {
-  const { tag, pid, code, signal, lastLines = [] } = event
-  const how = signal ? `it was ended by ${signal}` : `it exited with code ${code ?? 'unknown'}`
-  const exit = { tag, pid, code, signal, lastLines }
-  const isCutShort = signal !== null && worker?.endReason?.isOwnWish === true // What it had still to answer is lost.
-  if (worker?.endReason?.reason === 'intended' && !isCutShort) return { ...exit, ...worker.endReason, lastLines: [] }
-  if (worker?.endReason && !isCutShort) return { ...exit, ...worker.endReason }
-  if (lastLines.some((line) => HEAP_FULL.test(line)))
-    return { ...exit, reason: 'outOfMemory', retry: 'counted', detail: `its JavaScript heap was full, and ${how}` }
-  return { ...exit, reason: 'crashed', detail: how }
 }

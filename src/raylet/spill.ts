@@ -9,9 +9,11 @@
 //   F3. What was asked of a node that died is asked again, unless it had been granted: then the owner judges (its worker died).
 //   F4. Refused is only what no living node could ever hold.
 
-import type { NodeId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
-import { fits, formatResources, subtract } from '../scheduling/resources.ts'
-import type { Demand, NodeView, RayletToRaylet } from '../wire/cluster.ts'
+import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import type { NodeTable } from '../scheduling/node-table.ts'
+import { type Choosing, choosingFrom, pickNode } from '../scheduling/policies.ts'
+import { subtract } from '../scheduling/resources.ts'
+import type { Demand, RayletToRaylet } from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
 import type { LeaseId, LeaseSpec, Resources, WireError, WorkerAddress } from '../wire/messages.ts'
 import type { ClusterView } from './cluster-view.ts'
@@ -33,8 +35,17 @@ export type Choice =
   | { readonly kind: 'park' }
   | { readonly kind: 'refuse'; readonly error: WireError }
 
+const HERE: Choice = { kind: 'here' }
+const PARK: Choice = { kind: 'park' }
+
 /** What ends a lease, or a request for one. */
 export type LeaseMessage = Extract<RayletToRaylet, { t: 'lease.cancel' | 'lease.return' | 'lease.kill' }>
+
+export interface Request {
+  readonly leaseId: LeaseId
+  readonly owner: WorkerTag
+  readonly spec: LeaseSpec
+}
 
 export interface Away {
   readonly owner: WorkerTag
@@ -46,25 +57,17 @@ export interface Away {
   worker: WorkerTag | null
 }
 
-export interface LocalNode {
-  readonly nodeId: NodeId
-  readonly total: Resources
-  readonly free: Resources
-  readonly labels: Readonly<Record<string, string>>
-  /** Requests that wait here. */
-  readonly waiting: number
-}
-
 export class Spill {
   readonly #view: ClusterView
   readonly #out: Outbox
   readonly #away = new Map<LeaseId, Away>()
   readonly #parked = new Map<LeaseId, { readonly owner: WorkerTag; readonly spec: LeaseSpec }>()
-  #turn = 0
+  readonly #choosing: Choosing
 
   constructor(view: ClusterView, out: Outbox) {
     this.#view = view
     this.#out = out
+    this.#choosing = choosingFrom(view.nodeId)
   }
 
   get parked(): number {
@@ -86,55 +89,23 @@ export class Spill {
     return this.#away.has(leaseId) || this.#parked.has(leaseId)
   }
 
-  choose(spec: LeaseSpec, here: LocalNode, isHereExcluded = false): Choice {
-    const { strategy, name } = spec
-    if (strategy.kind === 'nodeAffinity') {
-      const isHere = strategy.nodeId === here.nodeId
-      if (isHere && (fits(spec.resources, here.total) || !strategy.soft)) return this.#hereIf(spec, here)
-      const named = this.#view.get(strategy.nodeId)
-      if (named?.state === 'ALIVE' && (fits(spec.resources, named.total) || !strategy.soft))
-        return { kind: 'node', nodeId: named.nodeId, mayWait: true }
-      if (!strategy.soft) {
-        if (spec.onInfeasible === 'wait') return { kind: 'park' }
-        return { kind: 'refuse', error: { code: 'NODE_NOT_FOUND', params: { name, nodeId: strategy.nodeId } } }
-      }
+  /** Among all nodes, or those of `nodes`: by the rules of scheduling/policies.ts. */
+  choose(spec: LeaseSpec, nodes: NodeTable = this.#view.table): Choice {
+    const { name, resources, strategy, selectors } = spec
+    const ask = { name, resources, strategy, localNodeId: this.#view.nodeId, ...(selectors ? { selectors } : {}) }
+    const decision = pickNode(nodes, ask, this.#choosing)
+    switch (decision.kind) {
+      case 'node':
+        return this.#at(decision.nodeId, false)
+      case 'wait':
+        return decision.nodeId === null ? PARK : this.#at(decision.nodeId, true)
+      default:
+        return spec.onInfeasible === 'wait' ? PARK : { kind: 'refuse', error: decision.error }
     }
-    const fitsHere = fits(spec.resources, here.total)
-    if (strategy.kind !== 'SPREAD' && !isHereExcluded && fits(spec.resources, here.free) && here.waiting === 0)
-      return { kind: 'here' }
-    return this.#elsewhere(spec, here, fitsHere)
   }
 
-  #hereIf(spec: LeaseSpec, here: LocalNode): Choice {
-    if (fits(spec.resources, here.total) || spec.onInfeasible === 'wait') return { kind: 'here' }
-    return { kind: 'refuse', error: infeasible(spec, [here.total]) }
-  }
-
-  #elsewhere(spec: LeaseSpec, here: LocalNode, fitsHere: boolean): Choice {
-    const free: NodeView[] = []
-    let feasible: NodeView | undefined
-    for (const node of this.#view.others()) {
-      if (!fits(spec.resources, node.total)) continue
-      if (!feasible || node.waiting < feasible.waiting) feasible = node
-      if (fits(spec.resources, node.available)) free.push(node)
-    }
-    if (spec.strategy.kind === 'SPREAD') return this.#nextInTurn(spec, here, free, fitsHere)
-    const best = free.reduce<NodeView | undefined>((a, b) => (a && a.waiting <= b.waiting ? a : b), undefined)
-    if (best) return { kind: 'node', nodeId: best.nodeId, mayWait: false }
-    if (fitsHere) return { kind: 'here' }
-    if (feasible) return { kind: 'node', nodeId: feasible.nodeId, mayWait: true }
-    if (spec.onInfeasible === 'wait') return { kind: 'park' }
-    const totals = [here.total, ...[...this.#view.others()].map(({ total }) => total)]
-    return { kind: 'refuse', error: infeasible(spec, totals) }
-  }
-
-  #nextInTurn(spec: LeaseSpec, here: LocalNode, free: readonly NodeView[], fitsHere: boolean): Choice {
-    const isFreeHere = fits(spec.resources, here.free) && here.waiting === 0
-    const count = free.length + (isFreeHere ? 1 : 0)
-    if (count === 0) return this.#elsewhere({ ...spec, strategy: { kind: 'DEFAULT' } }, here, fitsHere)
-    const at = this.#turn++ % count
-    const node = free[at]
-    return node ? { kind: 'node', nodeId: node.nodeId, mayWait: false } : { kind: 'here' }
+  #at(nodeId: NodeId, mayWait: boolean): Choice {
+    return nodeId === this.#view.nodeId ? HERE : { kind: 'node', nodeId, mayWait }
   }
 
   send(leaseId: LeaseId, owner: WorkerTag, spec: LeaseSpec, choice: Choice & { kind: 'node' }): void {
@@ -155,12 +126,10 @@ export class Spill {
     this.#parked.set(leaseId, { owner, spec })
   }
 
-  /** Parked ones, to be asked for anew: all, or those that are to run in that group's bundles. */
-  takeParked(groupId?: PlacementGroupId): { leaseId: LeaseId; owner: WorkerTag; spec: LeaseSpec }[] {
-    const parked = [...this.#parked].map(([leaseId, one]) => ({ leaseId, ...one }))
-    const taken = parked.filter(({ spec: { strategy } }) => {
-      return groupId === undefined || (strategy.kind === 'bundle' && strategy.groupId === groupId)
-    })
+  /** Parked ones of these, to be asked for anew. */
+  takeParked(isMeant: (spec: LeaseSpec) => boolean = () => true): Request[] {
+    const taken: Request[] = []
+    for (const [leaseId, one] of this.#parked) if (isMeant(one.spec)) taken.push({ leaseId, ...one })
     for (const { leaseId } of taken) this.#parked.delete(leaseId)
     return taken
   }
@@ -205,8 +174,8 @@ export class Spill {
   }
 
   /** F3 */
-  nodeDied(nodeId: NodeId): { leaseId: LeaseId; owner: WorkerTag; spec: LeaseSpec }[] {
-    const again: { leaseId: LeaseId; owner: WorkerTag; spec: LeaseSpec }[] = []
+  nodeDied(nodeId: NodeId): Request[] {
+    const again: Request[] = []
     for (const [leaseId, away] of this.#away) {
       if (away.nodeId !== nodeId) continue
       this.#away.delete(leaseId)
@@ -214,19 +183,4 @@ export class Spill {
     }
     return again
   }
-}
-
-function infeasible(spec: LeaseSpec, totals: readonly Resources[]): WireError {
-  let largest: Resources = {}
-  const has = (total: Resources): number => Object.keys(spec.resources).filter((name) => (total[name] ?? 0) > 0).length
-  for (const total of totals) {
-    const [a, b] = [has(total), has(largest)]
-    if (a > b || (a === b && sumOf(total, spec) > sumOf(largest, spec))) largest = total
-  }
-  const params = { name: spec.name, asked: formatResources(spec.resources), largest: formatResources(largest) }
-  return { code: 'INFEASIBLE', params }
-}
-
-function sumOf(total: Resources, spec: LeaseSpec): number {
-  return Object.keys(spec.resources).reduce((sum, name) => sum + (total[name] ?? 0), 0)
 }

@@ -12,8 +12,8 @@
 //   U4. Bundles already `placed` stay; STRICT_PACK and STRICT_SPREAD hold for them and the new ones together.
 
 import type { NodeId } from '../ids/ids.ts'
-import type { Resources } from '../wire/messages.ts'
-import { formatConditions, type LabelConditions, satisfies } from './labels.ts'
+import type { LabelConditions, Resources } from '../wire/messages.ts'
+import { formatConditions, satisfies } from './labels.ts'
 import type { NodeTable, SchedulableNode } from './node-table.ts'
 import { isCloser } from './policies.ts'
 import { add, fits, formatResources, subtract } from './resources.ts'

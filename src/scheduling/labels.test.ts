@@ -1,7 +1,8 @@
 // Failure would look like: work on a spot machine that asked for '!spot', or a selector that Ray takes and we refuse.
 
 import { expect, test } from 'vitest'
-import { formatConditions, type LabelConditions, parseSelector, satisfies } from './labels.ts'
+import type { LabelConditions } from '../wire/messages.ts'
+import { formatConditions, parseSelector, satisfies } from './labels.ts'
 
 function conditions(selector: Record<string, string>): LabelConditions {
   const parsed = parseSelector(selector)

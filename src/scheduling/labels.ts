@@ -4,15 +4,9 @@
 //   B1. A condition that excludes (`notIn`, `doesNotExist`) holds where the label is missing, as in Ray and Kubernetes.
 //   B2. An empty list of conditions holds everywhere.
 
+import type { LabelCondition, LabelConditions } from '../wire/messages.ts'
+
 export type Labels = Readonly<Record<string, string>>
-
-export type LabelCondition =
-  | { readonly key: string; readonly operator: 'in' | 'notIn'; readonly values: readonly string[] }
-  | { readonly key: string; readonly operator: 'exists' }
-  | { readonly key: string; readonly operator: 'doesNotExist' }
-
-/** All of them must hold. */
-export type LabelConditions = readonly LabelCondition[]
 
 /** Ray's spelling: `'v'`, `'!v'`, `'in(a,b)'`, `'!in(a,b)'` by label. */
 export type LabelSelector = Readonly<Record<string, string>>

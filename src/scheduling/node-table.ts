@@ -15,6 +15,8 @@ export interface SchedulableNode {
   readonly total: Resources
   readonly available: Resources
   readonly labels: Labels
+  /** Requests that wait there; absent: none. */
+  readonly waiting?: number
 }
 
 export class NodeTable<N extends SchedulableNode = SchedulableNode> {

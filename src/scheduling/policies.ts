@@ -8,34 +8,19 @@
 //                   Else the first that is less than half used, from a random start among the first fifth; when all are used
 //                   more, a random one of the least used.                        O(2 WINDOW), or until one has room
 //
-// Only when no node has room are all looked at, once, without allocation: the answer is then 'wait' or 'infeasible'.
+// Only when no node has room are all looked at, once, without allocation: the answer is then 'wait', with a node to wait at, or
+// 'infeasible'. Who keeps questions that wait asks again over the nodes that changed (a small table), not over all.
 //
 //   P1. A node that is not ALIVE, does not satisfy the labels, or has no room now, is never chosen.
 //   P2. 'infeasible' and 'refused': no alive node could take it even if it were idle.
 //   P3. What asks for no GPU goes to a node with GPUs only when no other node has room (Ray's scheduler_avoid_gpu_nodes).
 
 import type { NodeId } from '../ids/ids.ts'
-import type { Resources, WireError } from '../wire/messages.ts'
+import type { LabelConditions, Resources, SchedulingStrategy, WireError } from '../wire/messages.ts'
 import { bundleDemand } from './bundle-names.ts'
-import { formatConditions, type LabelConditions, satisfies } from './labels.ts'
+import { formatConditions, satisfies } from './labels.ts'
 import { hasGpu, type NodeTable, type SchedulableNode } from './node-table.ts'
 import { fits, formatResources } from './resources.ts'
-
-export type PlacementStrategy =
-  | { readonly kind: 'DEFAULT' }
-  | { readonly kind: 'SPREAD' }
-  | {
-      readonly kind: 'nodeAffinity'
-      readonly nodeId: NodeId
-      readonly soft: boolean
-      /** Soft only: go elsewhere when it has no room now (Ray's `_spill_on_unavailable`). */
-      readonly spillOnUnavailable?: boolean
-      /** Hard only: be refused when it has no room now (Ray's `_fail_on_unavailable`). */
-      readonly failOnUnavailable?: boolean
-    }
-  | { readonly kind: 'nodeLabels'; readonly hard: LabelConditions; readonly soft: LabelConditions }
-  /** `bundleIndex` -1: any of the group. */
-  | { readonly kind: 'bundle'; readonly groupId: string; readonly bundleIndex: number }
 
 /** A placed or waiting bundle, as its group knows it. */
 export interface PlacedBundle {
@@ -47,7 +32,7 @@ export interface Ask {
   /** For messages to people. */
   readonly name: string
   readonly resources: Resources
-  readonly strategy: PlacementStrategy
+  readonly strategy: SchedulingStrategy
   /** A label selector and its fallbacks: the first that a node with room satisfies. Absent or empty: any node. */
   readonly selectors?: readonly LabelConditions[]
   /** Where it was asked; null for the GCS. */
@@ -68,8 +53,8 @@ export interface Choosing {
 
 export type Decision =
   | { readonly kind: 'node'; readonly nodeId: NodeId }
-  /** Some node could take it, but not now. */
-  | { readonly kind: 'wait' }
+  /** Some node could take it, but not now: this one, or one of several unless it `isOnly`. null: a bundle that has no node yet. */
+  | { readonly kind: 'wait'; readonly nodeId: NodeId | null; readonly isOnly: boolean }
   /** `largest`: the node (or bundle) that comes closest. `labels`: what no alive node has, when that is why. */
   | {
       readonly kind: 'infeasible'
@@ -87,7 +72,9 @@ export const TOP_FRACTION = 0.2
 /** In a larger cluster this many nodes, twice, stand for all of them: the cost of a choice does not grow with the cluster. */
 const WINDOW = 64
 
-const WAIT: Decision = { kind: 'wait' }
+const WAIT: Decision = { kind: 'wait', nodeId: null, isOnly: false }
+/** Of the nodes that could take it later, so many are compared. */
+const WAITED_AT_MAX = 8
 const ANYWHERE: LabelConditions = []
 const ANY_NODE: readonly LabelConditions[] = [ANYWHERE]
 
@@ -101,13 +88,30 @@ export function pickNode(nodes: NodeTable, ask: Ask, choosing: Choosing): Decisi
     const found = search.run(strategy)
     if (found) return { kind: 'node', nodeId: found.nodeId }
   }
-  if (search.isFeasible) return WAIT
+  const { waitAt, isOnly } = search
+  if (waitAt) return { kind: 'wait', nodeId: waitAt.nodeId, isOnly }
   return search.refusal ? { kind: 'refused', error: search.refusal } : infeasible(nodes, ask, selectors)
 }
 
-/** One question; `isFeasible` and `refusal` say why nothing was found. */
+/** What one chooser draws from: the same for the same seed. */
+export function choosingFrom(seed: string): Choosing {
+  let state = 1
+  for (let i = 0; i < seed.length; i++) state = Math.imul(state ^ seed.charCodeAt(i), 0x01000193)
+  const random = (): number => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+  return { random, spreadNext: Math.floor(random() * 1000) }
+}
+
+/** One question; `waitAt` and `refusal` say why nothing was found. */
 class Search {
-  isFeasible = false
+  /** Could take it, if it were idle: the local one, else one where few wait. */
+  waitAt: SchedulableNode | undefined
+  isOnly = true
+  #waitedAt = 0
   refusal: WireError | undefined
   selector: LabelConditions = ANYWHERE
   readonly #nodes: NodeTable
@@ -123,7 +127,7 @@ class Search {
     this.#resources = ask.resources
   }
 
-  run(strategy: PlacementStrategy): SchedulableNode | undefined {
+  run(strategy: SchedulingStrategy): SchedulableNode | undefined {
     switch (strategy.kind) {
       case 'SPREAD':
         return this.#spread()
@@ -136,12 +140,22 @@ class Search {
     }
   }
 
-  /** P1; notes on the way whether it could ever. */
+  /** P1; notes on the way which could ever. */
   #hasRoom(node: SchedulableNode): boolean {
     if (this.selector.length > 0 && !satisfies(node.labels, this.selector)) return false
     if (fits(this.#resources, node.available)) return true
-    if (!this.isFeasible && fits(this.#resources, node.total)) this.isFeasible = true
+    const isLocal = node.nodeId === this.#ask.localNodeId
+    if ((this.#waitedAt < WAITED_AT_MAX || isLocal) && fits(this.#resources, node.total)) this.#mayWaitAt(node, isLocal)
     return false
+  }
+
+  #mayWaitAt(node: SchedulableNode, isLocal: boolean): void {
+    const { waitAt } = this
+    if (node === waitAt) return
+    this.#waitedAt++
+    if (waitAt) this.isOnly = false
+    const isBetter = !waitAt || (waitAt.nodeId !== this.#ask.localNodeId && (node.waiting ?? 0) < (waitAt.waiting ?? 0))
+    if (isBetter || isLocal) this.waitAt = node
   }
 
   #hybrid(): SchedulableNode | undefined {
@@ -221,14 +235,14 @@ class Search {
     return undefined
   }
 
-  #affinity(strategy: PlacementStrategy & { readonly kind: 'nodeAffinity' }): SchedulableNode | undefined {
+  #affinity(strategy: SchedulingStrategy & { readonly kind: 'nodeAffinity' }): SchedulableNode | undefined {
     const node = this.#alive(strategy.nodeId)
     if (node && this.#hasRoom(node)) return node
-    const couldEver = node !== undefined && this.isFeasible
+    const couldEver = node !== undefined && this.waitAt !== undefined
     if (strategy.soft) return couldEver && !strategy.spillOnUnavailable ? undefined : this.#hybrid()
     if (!couldEver) this.refusal = refusal(this.#nodes.get(strategy.nodeId), this.#ask, strategy.nodeId)
     else if (strategy.failOnUnavailable) {
-      this.isFeasible = false
+      this.waitAt = undefined
       this.refusal = nodeError('NODE_BUSY', this.#ask, node, node.available)
     }
     return undefined

@@ -67,10 +67,27 @@ export interface ExitInfo {
   readonly retry?: 'free' | 'counted' | 'never'
 }
 
+export type LabelCondition =
+  | { readonly key: string; readonly operator: 'in' | 'notIn'; readonly values: readonly string[] }
+  | { readonly key: string; readonly operator: 'exists' }
+  | { readonly key: string; readonly operator: 'doesNotExist' }
+
+/** All of them must hold; none: any node. */
+export type LabelConditions = readonly LabelCondition[]
+
 export type SchedulingStrategy =
   | { readonly kind: 'DEFAULT' }
   | { readonly kind: 'SPREAD' }
-  | { readonly kind: 'nodeAffinity'; readonly nodeId: NodeId; readonly soft: boolean }
+  | {
+      readonly kind: 'nodeAffinity'
+      readonly nodeId: NodeId
+      readonly soft: boolean
+      /** Soft only: go elsewhere when it has no room now (Ray's `_spill_on_unavailable`). */
+      readonly spillOnUnavailable?: boolean
+      /** Hard only: be refused when it has no room now (Ray's `_fail_on_unavailable`). */
+      readonly failOnUnavailable?: boolean
+    }
+  | { readonly kind: 'nodeLabels'; readonly hard: LabelConditions; readonly soft: LabelConditions }
   /** In a bundle of a placement group; -1: in any of them. `captures`: what it submits goes there too, unless it says otherwise. */
   | {
       readonly kind: 'bundle'
@@ -88,6 +105,8 @@ export interface RuntimeEnv {
 export interface LeaseSpec {
   readonly resources: Resources
   readonly strategy: SchedulingStrategy
+  /** A label selector and its fallbacks: the first that a node with room satisfies. Absent: any node. */
+  readonly selectors?: readonly LabelConditions[]
   readonly runtimeEnv: RuntimeEnv
   readonly jobId: JobId
   /** Higher first; 0 unless set. */

@@ -1,0 +1,110 @@
+// Fails when a lease goes where there is no room, waits where it need not, or is refused although some node could hold it.
+
+import { expect, test } from 'vitest'
+import { toResources } from '../scheduling/resources.ts'
+import type { NodeView } from '../wire/cluster.ts'
+import type { LeaseSpec } from '../wire/messages.ts'
+import { Raylet } from './raylet.ts'
+
+const DRIVER = 1
+
+function viewOf(nodeId: string, cpus: number, more: Partial<NodeView> = {}): NodeView {
+  const total = toResources({ CPU: cpus })
+  return {
+    ...{ nodeId, state: 'ALIVE', address: { host: '', port: 0 }, hostname: '', pid: 0, sessionDir: '', isHead: false },
+    ...{ total, available: total, labels: {}, tagBlocks: [], waiting: 0, deathReason: null, version: 1, ...more },
+  }
+}
+
+/** A node 'me' of two CPUs and two idle workers. */
+function node(workers = 2) {
+  const usual = { numWorkersSoftLimit: 8, maxStarting: 8, idleMs: 1000, idleCheckMs: 1000, prestart: 2 }
+  const raylet = new Raylet({ nodeId: 'me', total: toResources({ CPU: 2 }), ...usual })
+  const address = (tag: number) => ({ tag, workerId: '', pid: tag, socket: '', nodeId: 'me' })
+  raylet.step(0, { kind: 'start' })
+  const register = (kind: 'driver' | 'worker', startupToken: string, tag: number) =>
+    raylet.step(0, { kind: 'local', event: { t: 'registered', kind, startupToken, address: address(tag) } })
+  register('driver', '', DRIVER)
+  for (let i = 1; i <= workers; i++) register('worker', `w${i}`, DRIVER + i)
+  const spec = (more: Partial<LeaseSpec> = {}): LeaseSpec => ({
+    ...{ resources: toResources({ CPU: 1 }), strategy: { kind: 'DEFAULT' }, runtimeEnv: {}, jobId: '01', priority: 0 },
+    ...{ onInfeasible: 'fail', name: 'f', retriable: true, ...more },
+  })
+  let leases = 0
+  /** Where the request went. */
+  const ask = (more: Partial<LeaseSpec> = {}): string => {
+    const before = raylet.leases.waiting
+    const message = { t: 'lease.request', leaseId: `l${++leases}`, spec: spec(more) } as const
+    for (const effect of raylet.step(1, { kind: 'message', from: DRIVER, message })) {
+      if (effect.kind === 'send' && effect.message.t === 'lease.granted') return 'me'
+      if (effect.kind === 'send' && effect.message.t === 'lease.refused') return effect.message.error.code
+      if (effect.kind !== 'local' || effect.event.t !== 'toPeer' || effect.event.message.t !== 'lease.request') continue
+      return `${effect.event.nodeId}${effect.event.message.mayWait ? ' waits' : ''}`
+    }
+    return raylet.leases.waiting > before ? 'me waits' : 'parked'
+  }
+  const change = (...nodes: NodeView[]) =>
+    raylet.step(2, { kind: 'local', event: { t: 'fromGcs', message: { t: 'nodes.changed', nodes } } })
+  return { raylet, ask, change }
+}
+
+test('[ARCH-22] [ARCH-23] here until half is used, then where least is used, and what fits nowhere waits here', () => {
+  const { ask, change } = node()
+  change(viewOf('a', 2), viewOf('b', 2))
+  expect([ask(), ask(), ask()].sort()).toEqual(['a', 'b', 'me'])
+  expect([ask(), ask(), ask()].sort()).toEqual(['a', 'b', 'me'])
+  expect(ask()).toBe('me waits')
+})
+
+test('[ARCH-22] what waits here goes to a node that has become free, and only what can run there', () => {
+  const { raylet, ask, change } = node()
+  change(viewOf('a', 4, { available: {} }))
+  expect([ask(), ask(), ask(), ask({ resources: toResources({ CPU: 2 }) })]).toEqual([
+    'me',
+    'me',
+    'me waits',
+    'me waits',
+  ])
+  const moved = change(viewOf('a', 4, { available: toResources({ CPU: 1 }), version: 2 }))
+  const sent = moved.flatMap((effect) => (effect.kind === 'local' && effect.event.t === 'toPeer' ? [effect.event] : []))
+  expect(sent).toMatchObject([{ nodeId: 'a', message: { t: 'lease.request', leaseId: 'l3', mayWait: false } }])
+  expect(raylet.leases.waiting).toBe(1)
+})
+
+test('[ARCH-22] a request that waits for a worker to start has its resources: the next one goes elsewhere', () => {
+  const { ask, change } = node(0)
+  change(viewOf('a', 2))
+  expect([ask({ resources: toResources({ CPU: 2 }) }), ask(), ask(), ask()]).toEqual(['me waits', 'a', 'a', 'me waits'])
+})
+
+test('[ARCH-24] SPREAD: in turn over all nodes that have room, this one too', () => {
+  const { ask, change } = node()
+  change(viewOf('a', 2), viewOf('b', 2))
+  const strategy = { kind: 'SPREAD' } as const
+  const chosen = Array.from({ length: 6 }, () => ask({ strategy }))
+  expect([...chosen].sort()).toEqual(['a', 'a', 'b', 'b', 'me', 'me'])
+  expect(new Set(chosen.slice(0, 3)).size).toBe(3)
+})
+
+test('[ARCH-25] node affinity: there, waiting if need be; refused at once when it is gone; soft: elsewhere', () => {
+  const { ask, change } = node()
+  change(viewOf('a', 2, { available: {} }), viewOf('gone', 2, { state: 'DEAD' }))
+  const to = (nodeId: string, soft: boolean) => ask({ strategy: { kind: 'nodeAffinity', nodeId, soft } })
+  expect(to('a', false)).toBe('a waits')
+  expect(to('me', false)).toBe('me')
+  expect(to('gone', false)).toBe('NODE_NOT_FOUND')
+  expect(to('gone', true)).toBe('me')
+  expect(to('a', true)).toBe('a waits')
+})
+
+test('[ARCH-22] refused is what no living node could hold; with onInfeasible: wait it is parked until one joins', () => {
+  const { raylet, ask, change } = node()
+  change(viewOf('a', 4))
+  const resources = toResources({ CPU: 8 })
+  expect(ask({ resources })).toBe('INFEASIBLE')
+  expect(ask({ resources, onInfeasible: 'wait' })).toBe('parked')
+  change(viewOf('a', 4, { available: {}, version: 2 }))
+  expect(raylet.spill.parked).toBe(1)
+  change(viewOf('b', 8))
+  expect([raylet.spill.parked, raylet.spill.away]).toEqual([0, 1])
+})

@@ -1,0 +1,104 @@
+// Which node tasks and actors run on, with real processes. Fails when work piles up on one node while others are idle, or runs where it
+// must not.
+
+import * as ray from 'ray-ts'
+import { Cluster, type ClusterNode } from 'ray-ts/testing'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { until } from '../helpers.ts'
+
+let cluster: Cluster
+
+beforeAll(async () => {
+  cluster = await Cluster.start({ head: { numCpus: 2 }, nodes: [{ numCpus: 2 }, { numCpus: 2 }] })
+  await cluster.waitForNodes()
+  await cluster.connect({ logToDriver: false })
+  await seen(3)
+}, 60_000)
+afterAll(() => cluster.shutdown())
+
+async function seen(count: number): Promise<void> {
+  await until(async () => (await ray.nodes()).filter(({ Alive }) => Alive).length === count, `${count} nodes are seen`)
+}
+
+/** All that ran before has given back what it had. */
+async function idle(): Promise<void> {
+  const { CPU: all } = await ray.clusterResources()
+  await until(async () => (await ray.availableResources()).CPU === all, 'everything is free')
+}
+
+const whereAmI = ray.remote(() => ray.getRuntimeContext().getNodeId())
+/** Where it runs, and in which process: it goes on until `count` others run at the same time, or for two seconds. */
+const together = ray.remote(async (ms: number) => {
+  await new Promise((resolve) => setTimeout(resolve, ms))
+  return { nodeId: ray.getRuntimeContext().getNodeId(), pid: process.pid }
+})
+class Place {
+  where(): string {
+    return ray.getRuntimeContext().getNodeId()
+  }
+}
+
+function countOf(names: readonly string[]): number[] {
+  const counts = new Map<string, number>()
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1)
+  return [...counts.values()].sort()
+}
+
+test('[ARCH-22] [ARCH-23] tasks fill all nodes, as many at a time as there are CPUs', async () => {
+  await idle()
+  const runs = await ray.get(Array.from({ length: 6 }, () => together.remote(1500)))
+  expect(new Set(runs.map(({ pid }) => pid)).size).toBe(6)
+  expect(countOf(runs.map(({ nodeId }) => nodeId))).toEqual([2, 2, 2])
+})
+
+test('[ARCH-23] one task after the other stays on the node that asks', async () => {
+  await idle()
+  for (let i = 0; i < 10; i++) expect(await ray.get(whereAmI.remote())).toBe(cluster.head.nodeId)
+})
+
+test('[ARCH-24] SPREAD: as many tasks, and actors, on each node', async () => {
+  await idle()
+  const schedulingStrategy = 'SPREAD'
+  const runs = await ray.get(
+    Array.from({ length: 6 }, () => together.options({ schedulingStrategy, numCpus: 0.5 }).remote(1500)),
+  )
+  expect(countOf(runs.map(({ nodeId }) => nodeId))).toEqual([2, 2, 2])
+  await idle()
+  const Spread = ray.remote(Place).options({ schedulingStrategy, numCpus: 1 })
+  const actors = Array.from({ length: 6 }, () => Spread.remote())
+  expect(countOf(await ray.get(actors.map((actor) => actor.where.remote())))).toEqual([2, 2, 2])
+  for (const actor of actors) ray.kill(actor)
+})
+
+test('[ARCH-23] what needs no GPU runs elsewhere while there is room', async () => {
+  const gpu = await cluster.addNode({ numCpus: 4, numGpus: 1 })
+  await seen(4)
+  await idle()
+  const runs = await ray.get(Array.from({ length: 6 }, () => together.remote(1000)))
+  expect(runs.map(({ nodeId }) => nodeId)).not.toContain(gpu.nodeId)
+  expect(await ray.get(whereAmI.options({ numGpus: 1 }).remote())).toBe(gpu.nodeId)
+  await cluster.removeNode(gpu)
+  await seen(3)
+})
+
+test('[ARCH-25] node affinity: hard work of a node that is gone fails at once, soft work runs elsewhere', async () => {
+  const node = await cluster.addNode({ numCpus: 1 })
+  await seen(4)
+  const on = ({ nodeId }: ClusterNode, soft: boolean) => ({
+    schedulingStrategy: new ray.NodeAffinitySchedulingStrategy({ nodeId, soft }),
+  })
+  const Actor = ray.remote(Place)
+  for (const soft of [false, true]) {
+    expect(await ray.get(whereAmI.options(on(node, soft)).remote())).toBe(node.nodeId)
+    expect(await ray.get(Actor.options(on(node, soft)).remote().where.remote())).toBe(node.nodeId)
+  }
+  cluster.kill(node)
+  await cluster.removeNode(node)
+  await seen(3)
+  await expect(ray.get(whereAmI.options(on(node, false)).remote())).rejects.toThrow(ray.TaskUnschedulableError)
+  const gone = Actor.options(on(node, false)).remote()
+  await expect(ray.get(gone.where.remote())).rejects.toThrow(ray.ActorUnschedulableError)
+  const others = cluster.nodes.map(({ nodeId }) => nodeId)
+  expect(others).toContain(await ray.get(whereAmI.options(on(node, true)).remote()))
+  expect(others).toContain(await ray.get(Actor.options(on(node, true)).remote().where.remote()))
+})
