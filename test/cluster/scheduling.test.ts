@@ -95,9 +95,11 @@ test('[ARCH-25] node affinity: hard work of a node that is gone fails at once, s
   cluster.kill(node)
   await cluster.removeNode(node)
   await seen(3)
-  await expect(ray.get(whereAmI.options(on(node, false)).remote())).rejects.toThrow(ray.TaskUnschedulableError)
+  await expect(ray.get(whereAmI.options(on(node, false)).remote())).rejects.toThrow(
+    ray.exceptions.TaskUnschedulableError,
+  )
   const gone = Actor.options(on(node, false)).remote()
-  await expect(ray.get(gone.where.remote())).rejects.toThrow(ray.ActorUnschedulableError)
+  await expect(ray.get(gone.where.remote())).rejects.toThrow(ray.exceptions.ActorUnschedulableError)
   const others = cluster.nodes.map(({ nodeId }) => nodeId)
   expect(others).toContain(await ray.get(whereAmI.options(on(node, true)).remote()))
   expect(others).toContain(await ray.get(Actor.options(on(node, true)).remote().where.remote()))
