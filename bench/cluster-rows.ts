@@ -31,7 +31,7 @@ async function row(name: string, unit: 's' | '/s', count: number, run: () => Pro
 
 const nodeOptions = { numCpus: 1, objectStoreMemory: 1.5 * GIB, resources: { custom: 1 } }
 const began = performance.now()
-await using cluster = await Cluster.start({ head: nodeOptions })
+let cluster = await Cluster.start({ head: nodeOptions })
 await cluster.connect({ logToDriver: false })
 print('head started', 's', [(performance.now() - began) / 1000])
 const joining = performance.now()
@@ -62,10 +62,11 @@ await row('many actors', 's', 60, async () => {
 })
 
 const lengthOf = ray.remote((data: Uint8Array) => data.length)
-await row('1 GiB broadcast', 's', 1, async () => {
+const broadcast = async (): Promise<void> => {
   using ref = ray.put(new Uint8Array(GIB))
   await ray.get([1, 2, 3].map((i) => lengthOf.options({ numCpus: 0, resources: { [`node${i}`]: 0.1 } }).remote(ref)))
-})
+}
+await row('1 GiB broadcast', 's', 1, broadcast)
 
 const countArguments = ray.remote((...all: number[]) => all.length)
 const refs = Array.from({ length: 10_000 }, (_, i) => ray.put(i))
@@ -74,3 +75,17 @@ const manyReturns = ray.remote(() => Array.from({ length: 3000 }, (_, i) => i), 
 await row('3,000 returns', 's', 1, () => ray.get(manyReturns.remote() as unknown as ray.ObjectRef<number>[]))
 await row('get 10,000 objects', 's', 1, () => ray.get(refs))
 await ray.shutdown()
+await cluster.shutdown()
+
+// The same between nodes that share no memory, as on several machines: all bytes go through sockets.
+const BY_SOCKETS = '1 GiB broadcast by sockets'
+if (BY_SOCKETS.includes(filter)) {
+  const env = { RAY_TS_SHARED_HOST: '0' }
+  const nodes = [1, 2, 3].map((i) => ({ ...nodeOptions, resources: { [`node${i}`]: 1 }, env }))
+  cluster = await Cluster.start({ head: { ...nodeOptions, env }, nodes })
+  await cluster.waitForNodes(4)
+  await cluster.connect({ logToDriver: false })
+  await row(BY_SOCKETS, 's', 1, broadcast)
+  await ray.shutdown()
+  await cluster.shutdown()
+}

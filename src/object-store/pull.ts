@@ -1,6 +1,7 @@
 // One value that this node is getting: who has which of its chunks, and which to ask for next.
 //
 //     new ──holders──► queued ──admitted──► allocating ──► pulling ──► (complete)
+//          ╰─ same machine ─► adopting ──► (complete), or on to queued
 //
 // Invariants:
 //   P1. A chunk is asked of one holder at a time, of one that has it; one that came is not asked for again.
@@ -23,7 +24,9 @@ export class Pull {
   readonly home: NodeId
   readonly readers = new Set<WorkerTag>()
   readonly sources = new Map<NodeId, Source>()
-  phase: 'new' | 'queued' | 'allocating' | 'pulling' = 'new'
+  phase: 'new' | 'adopting' | 'queued' | 'allocating' | 'pulling' = 'new'
+  /** Whom the home named, while it is tried without them. */
+  named: readonly NodeId[] = []
   size = 0
   have = new ChunkSet(0)
   /** When to ask the home again; null: not before it answers, or the pull stalls. */

@@ -49,8 +49,11 @@ export class ChunkServer {
       this.#around.emit({ t: 'toPuller', nodeId, message: { t: 'chunk.have', storageId, index } })
   }
 
-  /** Its watchers have heard of every chunk. */
-  isWhole(storageId: ObjectId): void {
+  /** Watchers of a copy that came in chunks have heard of each; of one that came otherwise they hear now. */
+  isWhole(storageId: ObjectId, isTold: boolean): void {
+    const message = { t: 'chunk.has', storageId, bits: null } as const
+    if (!isTold)
+      for (const nodeId of this.#watchers.get(storageId) ?? []) this.#around.emit({ t: 'toPuller', nodeId, message })
     this.#watchers.delete(storageId)
   }
 

@@ -32,7 +32,7 @@ class SimNode {
   isDead = false
   timer: object | null = null
 
-  constructor(id: string, nodeOf: TransferConfig['nodeOf'], options: Partial<TransferConfig>) {
+  constructor(id: string, nodeOf: TransferConfig['nodeOf'], options: Partial<TransferConfig>, hasFolder: boolean) {
     this.id = id
     this.machine = new ObjectTransfer({
       nodeId: id,
@@ -41,6 +41,7 @@ class SimNode {
       budgetBytes: 60,
       holderBytesMax: 20,
       stallMs: 1000,
+      folder: hasFolder ? { bootId: '', path: id, proof: '' } : null,
       ...options,
       look: (storageId) => {
         if (this.soon.has(storageId)) return 'soon'
@@ -67,12 +68,12 @@ class World {
   readonly #due = new Map<string, number>()
   /** Counts the connections of a pair: what was sent on an earlier one is lost. */
   readonly #connection = new Map<string, number>()
-  chaos = { breaks: 0, doubles: 0, noRoom: 0 }
+  chaos = { breaks: 0, doubles: 0, noRoom: 0, noLink: 0 }
 
-  constructor(seed: number, count: number, options: Partial<TransferConfig> = {}) {
+  constructor(seed: number, count: number, options: Partial<TransferConfig> = {}, isOneMachine = false) {
     this.random = randomOf(seed)
     const nodeOf = (tag: number): string | undefined => this.nodes[Math.floor(tag / 100)]?.id
-    for (let i = 0; i < count; i++) this.nodes.push(new SimNode(`node${i}`, nodeOf, options))
+    for (let i = 0; i < count; i++) this.nodes.push(new SimNode(`node${i}`, nodeOf, options, isOneMachine))
   }
 
   node(id: string): SimNode {
@@ -154,6 +155,12 @@ class World {
         return this.#toPuller(node, this.node(effect.nodeId), effect.message)
       case 'sendChunk':
         return this.#sendChunk(node, effect)
+      case 'adopt': {
+        const { storageId, folder } = effect
+        const bytes = this.random() < this.chaos.noLink ? undefined : this.node(folder.path).own.get(storageId)
+        if (bytes) node.copies.set(storageId, bytes)
+        return this.at(this.random() * 5, () => this.step(node, { t: 'adopted', storageId, isDone: !!bytes }))
+      }
       case 'allocate': {
         const isDone = this.random() >= this.chaos.noRoom
         if (isDone) node.partial.set(effect.storageId, new Uint8Array(effect.size))
@@ -220,9 +227,9 @@ function isEmpty(node: SimNode): void {
 
 /** Many wants, disturbed; then what is left is freed. */
 function runSeed(seed: number): { arrived: number; lost: number } {
-  const world = new World(seed, 4)
+  const world = new World(seed, 4, {}, seed % 3 === 0)
   const { random } = world
-  world.chaos = { breaks: random() * 0.05, doubles: random() * 0.2, noRoom: random() * 0.2 }
+  world.chaos = { breaks: random() * 0.05, doubles: random() * 0.2, noRoom: random() * 0.2, noLink: random() }
   const values = new Map<number, Uint8Array>()
   for (let i = 0; i < 12; i++) {
     const home = i % 4

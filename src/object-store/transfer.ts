@@ -4,6 +4,8 @@
 //     reader ──want──► [puller] ──object.find──► [home: book] ──object.holders──► [puller] ══ chunks ══ several holders
 //                                                                                    ╰──► serves the chunks that it has got
 //
+// Nodes of one machine that see one shared memory need no chunks: the puller takes the home's segment as it is ('adopt').
+//
 // "Home" is the node of the value's maker. Who has asked it counts as a holder, so receivers of a broadcast get each other's chunks.
 //
 // Invariants:
@@ -19,7 +21,7 @@
 import { type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { invariant } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
-import type { RayletToRaylet } from '../wire/cluster.ts'
+import type { RayletToRaylet, SharedFolder } from '../wire/cluster.ts'
 import { CHUNK_BYTES, type HolderToPuller, type PullerToHolder } from '../wire/transfer.ts'
 import { chunksIn } from './chunks.ts'
 import { HolderBook } from './holder-book.ts'
@@ -45,6 +47,8 @@ export type TransferInput =
   /** The connection on which it pulls from us. */
   | { readonly t: 'pullerClosed'; readonly nodeId: NodeId }
   | { readonly t: 'nodeDied'; readonly nodeId: NodeId }
+  /** Answer to 'adopt'. */
+  | { readonly t: 'adopted'; readonly storageId: ObjectId; readonly isDone: boolean }
   /** Answer to 'allocate'. */
   | { readonly t: 'allocated'; readonly storageId: ObjectId; readonly isDone: boolean }
   /** Its file takes no more. */
@@ -71,6 +75,8 @@ export type TransferEffect =
       readonly offset: number
       readonly bytes: number
     }
+  /** Take the whole value from a folder that may be of this machine; answered by 'adopted'. */
+  | { readonly t: 'adopt'; readonly storageId: ObjectId; readonly size: number; readonly folder: SharedFolder }
   /** Room for a value of `size` bytes; answered by 'allocated'. */
   | { readonly t: 'allocate'; readonly storageId: ObjectId; readonly size: number }
   /** All chunks are written: readers may open it. */
@@ -92,6 +98,8 @@ export interface TransferConfig {
   nodeOf(tag: WorkerTag): NodeId | undefined
   /** A value that was made on this node; 'soon': it is written, but not announced. Only read during steps. */
   look(storageId: ObjectId): { readonly size: number } | 'soon' | null
+  /** What others are told of it; null unless given. */
+  readonly folder?: SharedFolder | null
   readonly chunkBytes?: number
   readonly budgetBytes?: number
   readonly holderBytesMax?: number
@@ -100,6 +108,7 @@ export interface TransferConfig {
 }
 
 const DEFAULTS = {
+  folder: null,
   chunkBytes: CHUNK_BYTES,
   budgetBytes: 2 * 1024 ** 3,
   holderBytesMax: 4 * CHUNK_BYTES,
@@ -130,6 +139,8 @@ export class ObjectTransfer {
   readonly #dead = new Set<NodeId>()
   #admittedBytes = 0
   #inFlightBytes = 0
+  #pulledBytesEver = 0
+  #adoptedEver = 0
   #isBudgetSpent = false
   /** Holders of which less is asked than at the beginning of the step. */
   readonly #freed = new Set<NodeId>()
@@ -176,6 +187,8 @@ export class ObjectTransfer {
       pulls: this.#pulls.size,
       pulledCopies: this.#held.size,
       bytesInFlight: this.#inFlightBytes,
+      pulledBytesEver: this.#pulledBytesEver,
+      adoptedObjectsEver: this.#adoptedEver,
       holdersKnown: this.#book.size,
       watched: this.#server.size,
     }
@@ -225,6 +238,8 @@ export class ObjectTransfer {
         return this.#server.forget(input.nodeId)
       case 'nodeDied':
         return this.#nodeDied(input.nodeId)
+      case 'adopted':
+        return this.#adopted(input.storageId, input.isDone)
       case 'allocated':
         return this.#allocated(input.storageId, input.isDone)
       case 'writeFailed':
@@ -339,6 +354,22 @@ export class ObjectTransfer {
     this.#spread(pull)
   }
 
+  /** Taken whole, or it comes in chunks as from any other machine. */
+  #adopted(storageId: ObjectId, isDone: boolean): void {
+    const pull = this.#pulls.get(storageId)
+    if (pull?.phase !== 'adopting') {
+      if (isDone && !this.#held.has(storageId)) this.#effects.push({ t: 'drop', storageId }) // Nobody wants it any more.
+      return
+    }
+    if (isDone) {
+      this.#adoptedEver++
+      return this.#complete(pull)
+    }
+    pull.phase = 'queued'
+    this.#addSources(pull, pull.named)
+    this.#admit()
+  }
+
   /** There is no room for it. It begins anew in a while: others may have been freed by then. */
   #restart(storageId: ObjectId): void {
     const pull = this.#pulls.get(storageId)
@@ -439,18 +470,20 @@ export class ObjectTransfer {
     if (pull?.phase !== 'pulling') return
     const { isNew, released } = pull.arrived(index, this.#now)
     if (released !== undefined) this.#release(released, pull.bytesOf(index))
+    if (isNew) this.#pulledBytesEver += pull.bytesOf(index)
     if (isNew) this.#server.chunkCame(storageId, index) // T7
     if (pull.have.isFull) this.#complete(pull)
   }
 
   #complete(pull: Pull): void {
-    const { storageId, size, readers } = pull
+    const { storageId, size, readers, isAdmitted } = pull
     this.#pulls.delete(storageId)
     this.#held.set(storageId, size)
-    this.#effects.push({ t: 'seal', storageId })
+    if (isAdmitted) this.#effects.push({ t: 'seal', storageId })
     this.#located(storageId, [...readers], 'here')
     this.#leaveAll(pull)
-    this.#server.isWhole(storageId)
+    this.#server.isWhole(storageId, isAdmitted)
+    if (!isAdmitted) return
     this.#admittedBytes -= size
     this.#admit()
   }
@@ -542,7 +575,7 @@ export class ObjectTransfer {
         if (!this.#dead.has(from)) this.#find(from, message.storageId)
         return
       case 'object.holders':
-        return this.#onHolders(message.storageId, message.size, message.nodes)
+        return this.#onHolders(message)
       case 'object.free':
         return this.#onFreed(message.storageIds)
       case 'object.dropped':
@@ -554,7 +587,8 @@ export class ObjectTransfer {
     const copy = this.#config.look(storageId)
     if (copy === 'soon') return this.#book.park(storageId, asker)
     const nodes = copy ? [this.#config.nodeId, ...this.#book.add(storageId, asker)] : []
-    const message: PeerMessage = { t: 'object.holders', storageId, size: copy?.size ?? 0, nodes }
+    const { folder } = this.#config
+    const message: PeerMessage = { t: 'object.holders', storageId, size: copy?.size ?? 0, nodes, folder }
     this.#effects.push({ t: 'toPeer', nodeId: asker, message })
   }
 
@@ -562,21 +596,31 @@ export class ObjectTransfer {
     for (const asker of this.#book.takeParked(storageId)) this.#find(asker, storageId)
   }
 
-  #onHolders(storageId: ObjectId, size: number, nodes: readonly NodeId[]): void {
+  #onHolders({ storageId, size, nodes, folder }: PeerMessage & { t: 'object.holders' }): void {
     const pull = this.#pulls.get(storageId)
     if (!pull) return
     if (size <= 0 || (pull.size > 0 && pull.size !== size)) return this.#lostHere(pull)
     const isFirst = pull.phase === 'new'
     if (isFirst) pull.begin(size, this.#config.nodeId)
     pull.progressAt = this.#now
-    const isSmall = chunksIn(size, this.#config.chunkBytes) === 1 && pull.asked <= 1
+    if (isFirst && folder) {
+      pull.phase = 'adopting'
+      pull.named = nodes
+      this.#effects.push({ t: 'adopt', storageId, size, folder })
+      return
+    }
+    this.#addSources(pull, nodes)
+    if (isFirst) this.#admit()
+    else if (pull.phase === 'pulling') this.#spread(pull)
+  }
+
+  #addSources(pull: Pull, nodes: readonly NodeId[]): void {
+    const isSmall = chunksIn(pull.size, this.#config.chunkBytes) === 1 && pull.asked <= 1
     for (const nodeId of nodes) {
       if (nodeId === this.#config.nodeId || this.#dead.has(nodeId)) continue
       if (nodeId === pull.home) pull.addSource(nodeId, 'all')
       else if (!isSmall) this.#watch(pull, nodeId)
     }
-    if (isFirst) this.#admit()
-    else if (pull.phase === 'pulling') this.#spread(pull)
   }
 
   #watch(pull: Pull, nodeId: NodeId): void {

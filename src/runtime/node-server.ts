@@ -27,6 +27,7 @@ import { ObjectTransfer } from './object-transfer.ts'
 import { Peers } from './peers.ts'
 import { noteProcess, randomHex, removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
+import { offerFolder } from './shm/shared-folder.ts'
 import { type OutputLines, WorkerOutput } from './worker-output.ts'
 
 /** A dead worker's pipes stay open when a child that left its group inherited them: its end is reported all the same. */
@@ -131,6 +132,7 @@ export class NodeServer {
       nodeId,
       token: cluster?.token ?? null,
       store: this.#store,
+      folder: cluster ? offerFolder(this.#config.store.shmDir) : null,
       budgetBytes: system.objectManagerMaxBytesInFlight,
       stallMs: system.objectManagerPullTimeoutMs,
       nodeOf: (tag) => view.nodeOf(tag),

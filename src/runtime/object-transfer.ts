@@ -10,16 +10,20 @@ import {
   type TransferEffect,
   type TransferInput,
 } from '../object-store/transfer.ts'
+import type { SharedFolder } from '../wire/cluster.ts'
 import type { SpillLocation } from '../wire/messages.ts'
 import { CHUNK_BYTES, type PullerToHolder } from '../wire/transfer.ts'
 import { BulkClient, type ChunkPart } from './bulk-client.ts'
 import { BulkServer } from './bulk-server.ts'
 import type { NodeStore } from './shm/node-store.ts'
+import { isSameFolder } from './shm/shared-folder.ts'
 
 export interface ObjectTransferOptions {
   readonly nodeId: NodeId
   readonly token: string | null
   readonly store: NodeStore
+  /** What other nodes are told of the store's folder; null: nothing. */
+  readonly folder: SharedFolder | null
   /** Bytes that may be asked for and not have come. */
   readonly budgetBytes?: number
   readonly stallMs?: number
@@ -44,10 +48,11 @@ export class ObjectTransfer {
   readonly #isWriting = new Map<NodeId, boolean>()
 
   constructor(options: ObjectTransferOptions) {
-    const { nodeId, token, store, budgetBytes, stallMs } = options
+    const { nodeId, token, store, folder, budgetBytes, stallMs } = options
     this.#options = options
     this.#machine = new Machine({
       nodeId,
+      folder,
       nodeOf: options.nodeOf,
       look: (storageId) => store.look(storageId),
       ...(budgetBytes === undefined ? {} : { budgetBytes }),
@@ -147,6 +152,11 @@ export class ObjectTransfer {
         return this.#server.send(effect.nodeId, effect.message)
       case 'sendChunk':
         return this.#server.sendChunk(effect.nodeId, effect)
+      case 'adopt': {
+        const { storageId, size, folder } = effect
+        const isDone = isSameFolder(folder) && store.adoptPulled(storageId, size, folder.path)
+        return this.#step({ t: 'adopted', storageId, isDone })
+      }
       case 'allocate': {
         const isDone = store.beginPulled(effect.storageId, effect.size)
         return this.#step({ t: 'allocated', storageId: effect.storageId, isDone })

@@ -211,6 +211,15 @@ export type GcsToNode =
   /** It was declared dead, or the cluster ends: kill the workers and end. */
   | { readonly t: 'node.end'; readonly detail: string }
 
+/** Where a node keeps its values in shared memory. Another node sees the same folder if it finds `proof` in it, on the same machine. */
+export interface SharedFolder {
+  /** Of the kernel: two machines may mount one file system. */
+  readonly bootId: string
+  readonly path: string
+  /** Name of a file in it, which nobody could guess. */
+  readonly proof: string
+}
+
 export type RayletToRaylet =
   /** First on every connection. `living`: the tags of the sender's blocks that live; below `next`, all others are dead. */
   | {
@@ -284,6 +293,8 @@ export type RayletToRaylet =
       /** 0 when it is gone. */
       readonly size: number
       readonly nodes: readonly NodeId[]
+      /** Of the home: the value may be taken from there by a node of the same machine. */
+      readonly folder: SharedFolder | null
     }
   /** A pulled copy was given up. */
   | { readonly t: 'object.dropped'; readonly storageId: ObjectId }

@@ -10,6 +10,7 @@ import { ObjectTransfer } from '../../src/runtime/object-transfer.ts'
 import { ShmControl } from '../../src/runtime/shm/control.ts'
 import { NodeStore, type StoreConfig } from '../../src/runtime/shm/node-store.ts'
 import { SegmentStore } from '../../src/runtime/shm/segment-store.ts'
+import { offerFolder } from '../../src/runtime/shm/shared-folder.ts'
 import { TcpListener } from '../../src/runtime/tcp.ts'
 
 export interface NodeSetup {
@@ -24,6 +25,10 @@ export type Command =
   | { readonly t: 'ports'; readonly ports: readonly number[] }
   | { readonly t: 'put'; readonly sequence: number; readonly bytes: number }
   | { readonly t: 'want'; readonly storageId: number; readonly bytes: number; readonly isHashed: boolean }
+  /** As its maker does it, and no word to other nodes. */
+  | { readonly t: 'recycle'; readonly storageIds: readonly number[] }
+  /** The word of another node. */
+  | { readonly t: 'freed'; readonly storageIds: readonly number[] }
   | { readonly t: 'free'; readonly storageIds: readonly number[] }
   | { readonly t: 'peer'; readonly from: number; readonly message: PeerMessage }
   | { readonly t: 'died'; readonly index: number }
@@ -79,14 +84,16 @@ const transfer: ObjectTransfer = new ObjectTransfer({
   nodeId: `node-${index}`,
   token,
   store,
+  folder: offerFolder(shmDir),
   nodeOf: (owner) => `node-${Math.floor(owner / 256)}`,
   addressOf: (nodeId) => ({ host: '127.0.0.1', port: ports[Number(nodeId.slice(5))] as number }),
   toPeer: (nodeId, message) => say({ t: 'toPeer', to: Number(nodeId.slice(5)), message }),
   located: (_, storageId, where) => {
     const { bytes, isHashed, at } = asked.get(storageId) as { bytes: number; isHashed: boolean; at: number }
     const ms = performance.now() - at
-    const range = where === 'shm' ? segments.open(storageId, bytes) : where && segments.openAt(where, bytes)
-    const hash = range && isHashed ? hashOf(new Uint8Array(range.buffer, range.byteOffset, range.byteLength)) : null
+    const open = () => (where === 'shm' ? segments.open(storageId, bytes) : where && segments.openAt(where, bytes))
+    const range = isHashed ? open() : null
+    const hash = range ? hashOf(new Uint8Array(range.buffer, range.byteOffset, range.byteLength)) : null
     say({ t: 'got', storageId, hash, where: where === null ? null : where === 'shm' ? 'shm' : 'disk', ms })
   },
 })
@@ -116,12 +123,19 @@ function perform(command: Command): void {
     case 'free':
       store.free(command.storageIds, -1)
       return transfer.freed(command.storageIds)
+    case 'recycle':
+      segments.free(command.storageIds)
+      return store.free(command.storageIds, tag)
+    case 'freed':
+      return transfer.freed(command.storageIds)
     case 'peer':
       return transfer.onPeer(`node-${command.from}`, command.message)
     case 'died':
       return transfer.nodeDied(`node-${command.index}`)
     case 'stats': {
-      const files = [...fs.readdirSync(shmDir), ...fs.readdirSync(spillDir)].filter((name) => name !== 'control')
+      const files = [...fs.readdirSync(shmDir), ...fs.readdirSync(spillDir)].filter(
+        (name) => !/^(control|proof-.*)$/.test(name),
+      )
       return say({ t: 'stats', stats: { ...store.stats(), ...transfer.stats() }, files })
     }
   }

@@ -150,6 +150,13 @@ export class NodeStore {
     return isMade
   }
 
+  /** The same without a copy: another node of this machine has it in `folder`. False: no. */
+  adoptPulled(id: ObjectId, size: number, folder: string): boolean {
+    const isTaken = this.pulled.adopt(id, size, folder)
+    if (isTaken && this.#excessBytes() > 0) this.#relieve()
+    return isTaken
+  }
+
   /** `from` has dealt with the segments that it made itself. */
   free(ids: readonly ObjectId[], from: WorkerTag): void {
     const byMaker = new Map<WorkerTag, ObjectId[]>()

@@ -8,6 +8,8 @@
 //   Q1. Nobody finds a copy under its own name before it is whole.
 //   Q2. Another node has the value too: where room is needed, whole copies that nobody reads are removed, not moved to disk.
 //   Q3. A copy that was asked for a moment ago is kept: its reader is about to open it.
+//   Q4. A segment that another node of this machine shares with us counts here with all its bytes, as if it were a copy: each node
+//       keeps its own limit, and gives its name up by itself. The pages are free when the last name and the last reader have gone.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -65,6 +67,22 @@ export class PulledCopies {
     const made = this.#makeInShm(id, bytes) ?? this.#makeOnDisk(id, bytes)
     if (made) this.#copies.set(id, made)
     return made !== null
+  }
+
+  /** Takes the whole segment that another node of this machine has in `folder` (Q4); false: it is not there, or has no room here. */
+  adopt(id: ObjectId, size: number, folder: string): boolean {
+    const name = segmentName(id)
+    const [source, file] = [path.join(folder, name), path.join(this.#folders.shmDir, name)]
+    const bytes = fs.statSync(source, { throwIfNoEntry: false })?.size ?? 0 // A used segment may be larger than its value.
+    if (this.#copies.has(id) || bytes < HEADER_BYTES + size || !this.#reserve(bytes)) return false
+    try {
+      fs.linkSync(source, file)
+    } catch {
+      this.#control.release(bytes)
+      return false
+    }
+    this.#copies.set(id, { id, bytes, isInShm: true, file, fd: -1, usedAt: performance.now() })
+    return true
   }
 
   /** Bytes of the value, `at` from its beginning. 'gone': it was dropped meanwhile. */
@@ -136,13 +154,16 @@ export class PulledCopies {
     this.#copies.clear()
   }
 
+  #reserve(bytes: number): boolean {
+    const { capacityBytes } = this.#folders
+    if (this.#control.reserve(bytes, capacityBytes)) return true
+    this.evict(bytes)
+    return this.#control.reserve(bytes, capacityBytes)
+  }
+
   #makeInShm(id: ObjectId, bytes: number): PulledCopy | null {
-    const { capacityBytes, shmDir } = this.#folders
-    if (!this.#control.reserve(bytes, capacityBytes)) {
-      this.evict(bytes)
-      if (!this.#control.reserve(bytes, capacityBytes)) return null
-    }
-    const file = path.join(shmDir, `pull-${segmentName(id)}`)
+    if (!this.#reserve(bytes)) return null
+    const file = path.join(this.#folders.shmDir, `pull-${segmentName(id)}`)
     try {
       return { id, bytes, isInShm: true, file, fd: openNew(file, bytes), usedAt: 0 }
     } catch {

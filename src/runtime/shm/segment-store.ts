@@ -11,6 +11,8 @@
 //   M2. Names carry their maker, so that the node can sweep after a crash.
 //   M3. What a reader got stays readable, and unchanged, as long as it holds it: segments with live readers are unlinked, not reused.
 //   M4. `write` never waits: what does not fit into shared memory is written to disk at once.
+//   M5. A segment with another name on another node of this machine is never written anew: it may be read there. Who frees a value
+//       renames it first, and what is renamed gets no more names.
 
 import fs from 'node:fs'
 import path from 'node:path'
@@ -171,7 +173,9 @@ export class SegmentStore {
     return this.#control.used() <= this.#folders.capacityBytes / 2 && this.#isUnread(segment)
   }
 
+  /** M3, M5 */
   #isUnread(segment: Segment): boolean {
+    if ((fs.statSync(segment.file, { throwIfNoEntry: false })?.nlink ?? 2) > 1) return false
     if (segment.mapping) {
       const words = new Int32Array(segment.mapping, 0, 3)
       return Atomics.load(words, WORD.readers) === 0 && Atomics.load(words, WORD.flags) === 0
