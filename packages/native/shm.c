@@ -276,6 +276,18 @@ static void advise_large_pages(const char *source, size_t bytes) {
   if (end > begin) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
 }
 
+/* adviseLargePages(source: Uint8Array): it is about to be read whole, by a system call */
+static napi_value advise(napi_env env, napi_callback_info info) {
+  size_t argc = 1, bytes = 0;
+  napi_value argv[1];
+  void *source = NULL;
+  napi_typedarray_type type;
+  napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+  bool is_right = napi_get_typedarray_info(env, argv[0], &type, &bytes, &source, NULL, NULL) == napi_ok;
+  if (is_right && type == napi_uint8_array) advise_large_pages(source, bytes);
+  return NULL;
+}
+
 /* copy(target: Uint8Array, offset, source: Uint8Array, byTwo): target.set(source, offset); a large one by two threads if `byTwo` */
 static napi_value copy(napi_env env, napi_callback_info info) {
   size_t argc = 4, room = 0, bytes = 0;
@@ -331,6 +343,7 @@ NAPI_MODULE_INIT() {
   napi_property_descriptor properties[] = {
       {"openReader", NULL, open_reader, NULL, NULL, NULL, napi_enumerable, NULL},
       {"openWriter", NULL, open_writer, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"adviseLargePages", NULL, advise, NULL, NULL, NULL, napi_enumerable, NULL},
       {"copy", NULL, copy, NULL, NULL, NULL, napi_enumerable, NULL},
       {"endWithParent", NULL, end_with_parent, NULL, NULL, NULL, napi_enumerable, NULL},
       {"mappings", NULL, count_mappings, NULL, NULL, NULL, napi_enumerable, NULL},

@@ -33,6 +33,8 @@ export interface ShmBackend {
   openShared(path: string, bytes: number): ArrayBuffer | null
   /** `target.set(source, offset)`, as fast as the memory takes it; with a helper thread if it is large and `byTwo`. */
   copy(target: Uint8Array, offset: number, source: Uint8Array, byTwo: boolean): void
+  /** `source` is about to be read whole by a system call: memory that nobody has written faults less often then. */
+  willRead(source: Uint8Array): void
   /** Mappings that this process holds, as the kernel counts them. */
   mappings(): number
 }

@@ -54,6 +54,7 @@ export function koffiBackend(): ShmBackend | null {
       }
     },
     copy: (target, offset, source) => target.set(source, offset),
+    willRead: () => {},
     mappings: () => shared,
   }
 }

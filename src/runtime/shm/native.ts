@@ -11,6 +11,7 @@ interface Addon {
   openReader(path: string, offset: number, bytes: number, isCounted: boolean): ArrayBuffer | undefined
   openWriter(path: string, bytes: number): ArrayBuffer
   copy(target: Uint8Array, offset: number, source: Uint8Array, byTwo: boolean): void
+  adviseLargePages(source: Uint8Array): void
   mappings(): number
   endWithParent(pid: number): void
 }
@@ -34,6 +35,7 @@ export function nativeBackend(): ShmBackend | null {
     },
     openShared: (path, bytes) => addon.openWriter(path, bytes),
     copy: (target, offset, source, byTwo) => addon.copy(target, offset, source, byTwo),
+    willRead: (source) => addon.adviseLargePages(source),
     mappings: () => addon.mappings(),
   }
 }

@@ -15,6 +15,7 @@ export function plainBackend(): ShmBackend {
     openReader: (path, { offset, bytes }) => readCopy(path, offset, bytes),
     openShared: () => null,
     copy: (target, offset, source) => target.set(source, offset),
+    willRead: () => {},
     mappings: () => 0,
   }
 }

@@ -30,6 +30,8 @@ const POOL_MIN_BYTES = 256 * 1024
 /** Larger ones fit no view on Node 20. */
 const POOL_MAX_BYTES = 4 * 1024 ** 3 - HEADER_BYTES
 const POOL_IDLE_MS = 3000
+/** Parts for which it pays to ask for large pages: 1 GiB that nobody has written takes 0.5 s of processor time, not 1.5 s. */
+const ADVISED_MIN_BYTES = 8 * 1024 * 1024
 
 export interface StoreFolders {
   readonly shmDir: string
@@ -251,7 +253,10 @@ function writeFile(file: string, value: SerializedValue): void {
   try {
     fs.ftruncateSync(fd, HEADER_BYTES + value.byteLength) // K1
     writeAll(fd, makeHeader())
-    for (const part of value.parts) writeAll(fd, part)
+    for (const part of value.parts) {
+      if (part.byteLength >= ADVISED_MIN_BYTES) shmBackend().willRead(part)
+      writeAll(fd, part)
+    }
   } finally {
     fs.closeSync(fd)
   }
