@@ -89,6 +89,7 @@ export class CoreRuntime {
   onUnblocked: (() => void) | null = null
   onLogs: ((message: FromNode & { t: 'log.lines' }) => void) | null = null
   isClosed = false
+  readonly inlineBytesMax = INLINE_BYTES_MAX
   readonly #streamWaiters = new Map<number, Set<() => void>>()
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
   readonly #peers = new Map<WorkerTag, TaskPeer>()

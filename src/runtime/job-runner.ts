@@ -4,26 +4,21 @@
 //   J1. Every job is answered once: a value, an error, a status; a stream by its items first.
 //   J2. What user code throws, or returns and cannot be serialized, becomes the answer. Nothing of it leaves here as an exception.
 
+import { keptOf, type PreparedValue, prepareValue, writeValue } from '../core-worker/answers.ts'
 import { makeError } from '../errors/index.ts'
-import { makeObjectId, type ObjectId, type WorkerTag } from '../ids/ids.ts'
-import { encodeSmall } from '../values/index.ts'
+import type { ObjectId, WorkerTag } from '../ids/ids.ts'
 import type { ByteWriter } from '../wire/byte-writer.ts'
 import {
-  beginInline,
   beginItem,
   beginReply,
   endFrame,
-  endInline,
   endReply,
   STATUS,
   STREAMING,
   ValueReader,
   writeErrorBody,
-  writeInline,
-  writeStored,
 } from '../wire/task-frames.ts'
 import type { CoreRuntime } from './core-runtime.ts'
-import { INLINE_BYTES_MAX } from './core-runtime.ts'
 import type { Job } from './job.ts'
 import { collectLater } from './shm/collect.ts'
 import { Later } from './waiting.ts'
@@ -50,7 +45,6 @@ export interface Outcome {
   readonly value: unknown
 }
 
-const NO_IDS: readonly ObjectId[] = []
 const NO_ARGUMENTS: unknown[] = []
 const CANCEL_SETTLE_MS = 50
 export const CANCELLED: Outcome = { status: STATUS.cancelled, value: undefined }
@@ -178,9 +172,9 @@ export class JobRunner {
 
   #sendItem(job: Job, index: number, value: unknown): void {
     const { out } = job.peer
-    const serialized = this.#prepare(value, job.peer.tag)
+    const prepared = this.#prepare(value, job.peer.tag)
     const start = beginItem(out, job.sequence, index)
-    this.#writeValue(job.peer, value, serialized)
+    writeValue(out, value, prepared)
     endFrame(out, start)
     job.peer.flush()
   }
@@ -226,7 +220,7 @@ export class JobRunner {
 
   #replyOne(job: Job, value: unknown, micros: number): void {
     const { peer } = job
-    let prepared: Prepared | null
+    let prepared: PreparedValue
     try {
       prepared = this.#prepare(value, peer.tag)
     } catch (error) {
@@ -236,7 +230,7 @@ export class JobRunner {
     const { out } = peer
     const start = beginReply(out, job.sequence, STATUS.ok, micros)
     out.u16(1)
-    this.#writeValue(peer, value, prepared)
+    writeValue(out, value, prepared)
     endReply(out, start, this.#finish(job))
     peer.schedule()
   }
@@ -255,7 +249,7 @@ export class JobRunner {
       )
       return
     }
-    let prepared: (Prepared | null)[]
+    let prepared: PreparedValue[]
     try {
       prepared = values.map((one) => this.#prepare(one, job.peer.tag))
     } catch (error) {
@@ -265,7 +259,7 @@ export class JobRunner {
     const { out } = job.peer
     const start = beginReply(out, job.sequence, STATUS.ok, micros)
     out.u16(count)
-    for (let i = 0; i < count; i++) this.#writeValue(job.peer, values[i], prepared[i] as Prepared | null)
+    for (let i = 0; i < count; i++) writeValue(out, values[i], prepared[i] as PreparedValue)
     endReply(out, start, this.#finish(job))
     job.peer.schedule()
   }
@@ -291,45 +285,15 @@ export class JobRunner {
    */
   #finish(job: Job): readonly ObjectId[] {
     this.forget(job)
-    if (job.refs.length === 0) return NO_IDS
+    if (job.refs.length === 0) return job.refs
     if (this.#kept) return this.#kept(job)
-    const { table, effects } = this.#runtime.core
-    const kept: ObjectId[] = []
-    for (const ref of job.refs) {
-      const borrowed = table.borrowed.get(ref)
-      if (borrowed && borrowed.holds > 1) {
-        kept.push(ref)
-        table.received(ref, job.peer.tag, effects)
-      }
-      table.release(ref, effects)
-    }
+    const kept = keptOf(this.#runtime.core, job.refs, job.peer.tag)
     if (kept.length > 0) collectLater()
     return kept
   }
 
-  /** null: small enough to be written in place. */
-  #prepare(value: unknown, owner: number): Prepared | null {
-    if (encodeSmall(value, probe, 0) >= 0) return null
-    const runtime = this.#runtime
-    const serialized = runtime.serialize(value)
-    const storageId =
-      serialized.byteLength > INLINE_BYTES_MAX ? makeObjectId(runtime.core.tag, runtime.core.sequences(1)) : 0
-    const location = runtime.write(serialized, storageId, owner)
-    const { table, effects } = runtime.core
-    const { tag, answersAs = tag } = runtime.identity
-    for (const ref of serialized.refs) table.grant(ref, owner, effects, answersAs)
-    return location
-  }
-
-  #writeValue(peer: JobPeer, value: unknown, prepared: Prepared | null): void {
-    const { out } = peer
-    if (prepared === null) {
-      out.reserve(300)
-      const at = beginInline(out)
-      out.offset = encodeSmall(value, out.buffer, out.offset)
-      endInline(out, at)
-    } else if (prepared.kind === 'inline') writeInline(out, prepared.bytes, prepared.refs)
-    else writeStored(out, prepared.storageId, prepared.size, prepared.refs)
+  #prepare(value: unknown, owner: WorkerTag): PreparedValue {
+    return prepareValue(this.#runtime, value, owner, this.#runtime.identity.answersAs)
   }
 
   /** It was answered. */
@@ -349,10 +313,6 @@ export class JobRunner {
     jobs.set(job.sequence, job)
   }
 }
-
-type Prepared = ReturnType<CoreRuntime['write']>
-
-const probe = Buffer.allocUnsafeSlow(264)
 
 function failed(error: unknown): Outcome {
   return { status: STATUS.error, value: error }

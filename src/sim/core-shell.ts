@@ -31,7 +31,7 @@ import type { SimNode } from './node.ts'
 import type { SimProcess } from './processes.ts'
 
 /** Larger values go to the store; small, so that a simulation moves few bytes. */
-export const INLINE_BYTES_MAX = 600
+const INLINE_BYTES_MAX = 600
 const CANCEL_GRACE_MS: Ms = 300
 
 interface Peer {
@@ -60,6 +60,7 @@ export class CoreShell {
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
   readonly #replies: Replies
   readonly refused = new Set<string>()
+  readonly inlineBytesMax = INLINE_BYTES_MAX
   /** Programs go on after the machine's effects, as promises do. */
   readonly #microtasks: (() => void)[] = []
   #isPerforming = false

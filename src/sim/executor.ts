@@ -4,22 +4,20 @@
 //   X2. Normal tasks run in order and alone; those behind a slow or waiting one are given back.
 //   X3. Calls of an actor start in the order of arrival, at most `maxConcurrency` at once.
 
+import { keptOf, type PreparedValue, prepareValue, writeValue } from '../core-worker/answers.ts'
 import { WATCH_MS, WorkerQueue } from '../core-worker/worker-queue.ts'
 import { makeObjectId, type ObjectId, type WorkerTag } from '../ids/ids.ts'
 import { InvariantError } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
-import { encodeSmall } from '../values/index.ts'
 import { ByteWriter, readU32 } from '../wire/byte-writer.ts'
 import { unpackData } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
-import type { ActorSpec, ObjectLocation } from '../wire/messages.ts'
+import type { ActorSpec } from '../wire/messages.ts'
 import {
-  beginInline,
   beginItem,
   beginReply,
   CANCEL_STATE,
   endFrame,
-  endInline,
   endReply,
   FRAME,
   type PushExtras,
@@ -31,10 +29,8 @@ import {
   ValueReader,
   writeCancelAck,
   writeErrorBody,
-  writeInline,
-  writeStored,
 } from '../wire/task-frames.ts'
-import { type CoreShell, INLINE_BYTES_MAX } from './core-shell.ts'
+import type { CoreShell } from './core-shell.ts'
 import { drive, type Outcome } from './drive.ts'
 import type { SimRef } from './handles.ts'
 import type { Socket } from './network.ts'
@@ -371,9 +367,9 @@ export class SimExecutor {
   #onItem(job: Job, index: number, value: unknown, go: (isWanted: boolean) => void): void {
     if (job.isCancelled || job.isOver) return go(false)
     const { out } = job.peer
-    const prepared = this.#prepare(value, job.peer.tag)
+    const prepared = prepareValue(this.#shell, value, job.peer.tag)
     const start = beginItem(out, job.sequence, index)
-    this.#writeValue(out, value, prepared)
+    writeValue(out, value, prepared)
     endFrame(out, start)
     this.#flushAll(job.peer)
     const ahead = job.extras.backpressure ?? 0
@@ -430,7 +426,7 @@ export class SimExecutor {
     const values = (outcome.value as (count: number) => unknown[])(job.numReturns)
     return {
       status: STATUS.ok,
-      value: values.map((value) => ({ value, prepared: this.#prepare(value, job.peer.tag) })),
+      value: values.map((value) => ({ value, prepared: prepareValue(this.#shell, value, job.peer.tag) })),
     }
   }
 
@@ -440,9 +436,10 @@ export class SimExecutor {
     const start = beginReply(out, job.sequence, outcome.status, micros)
     if (outcome.status === STATUS.error) writeErrorBody(out, this.#encodeError(outcome))
     else {
-      const values = job.numReturns === STREAMING ? [] : (outcome.value as { value: unknown; prepared: Prepared }[])
+      const values =
+        job.numReturns === STREAMING ? [] : (outcome.value as { value: unknown; prepared: PreparedValue }[])
       out.u16(values.length)
-      for (const { value, prepared } of values) this.#writeValue(out, value, prepared)
+      for (const { value, prepared } of values) writeValue(out, value, prepared)
     }
     endReply(out, start, this.#finish(job))
   }
@@ -458,38 +455,7 @@ export class SimExecutor {
 
   #finish(job: Job): readonly ObjectId[] {
     job.peer.jobs.delete(job.sequence)
-    const { table, effects } = this.#shell.core
-    const kept: ObjectId[] = []
-    for (const ref of job.refs) {
-      const borrowed = table.borrowed.get(ref)
-      if (borrowed && borrowed.holds > 1) {
-        kept.push(ref)
-        table.received(ref, job.peer.tag, effects)
-      }
-      table.release(ref, effects)
-    }
-    return kept
-  }
-
-  #prepare(value: unknown, owner: WorkerTag): Prepared {
-    if (encodeSmall(value, probe, 0) >= 0) return null
-    const shell = this.#shell
-    const serialized = shell.serialize(value)
-    const isLarge = serialized.byteLength > INLINE_BYTES_MAX
-    const storageId = isLarge ? makeObjectId(shell.tag, shell.core.sequences(1)) : 0
-    const location = shell.write(serialized, storageId, owner)
-    for (const ref of serialized.refs) shell.core.table.grant(ref, owner, shell.core.effects)
-    return location
-  }
-
-  #writeValue(out: ByteWriter, value: unknown, prepared: Prepared): void {
-    if (prepared === null) {
-      out.reserve(300)
-      const at = beginInline(out)
-      out.offset = encodeSmall(value, out.buffer, out.offset)
-      endInline(out, at)
-    } else if (prepared.kind === 'inline') writeInline(out, prepared.bytes, prepared.refs)
-    else writeStored(out, prepared.storageId, prepared.size, prepared.refs)
+    return keptOf(this.#shell.core, job.refs, job.peer.tag)
   }
 
   #onCancel(peer: Peer, sequence: number, isRecursive: boolean): void {
@@ -511,7 +477,3 @@ export class SimExecutor {
     job.onCancel?.()
   }
 }
-
-type Prepared = (ObjectLocation & { readonly kind: 'inline' | 'stored' }) | null
-
-const probe = Buffer.alloc(264)
