@@ -5,19 +5,15 @@
 
 import fs from 'node:fs'
 import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { InitOptions } from 'ray-ts'
 
-export interface StartFlags {
+export interface StartFlags
+  extends Pick<InitOptions, 'numCpus' | 'numGpus' | 'memory' | 'objectStoreMemory' | 'resources' | 'labels'> {
   readonly head?: boolean
   readonly address?: string
   readonly nodeIpAddress?: string
   readonly port?: number
   readonly nodeManagerPort?: number
-  readonly numCpus?: number
-  readonly numGpus?: number
-  readonly memory?: number
-  readonly objectStoreMemory?: number
-  readonly resources?: Readonly<Record<string, number>>
-  readonly labels?: Readonly<Record<string, string>>
   readonly labelsFile?: Readonly<Record<string, string>>
   readonly systemConfig?: Readonly<Record<string, unknown>>
   readonly objectSpillingDirectory?: string

@@ -5,6 +5,7 @@
 import type { ChildProcess } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
+import type { InitOptions } from 'ray-ts'
 import { nodeSocketOf, writeClusterFile } from '../runtime/cluster-files.ts'
 import { launch } from '../runtime/launch.ts'
 import { type ClusterConfig, NODE_CONFIG_VARIABLE, type NodeConfig } from '../runtime/node-config.ts'
@@ -18,14 +19,10 @@ export interface NodeHost {
   readonly prefix?: readonly string[]
 }
 
-export interface NodeOptions {
+export interface NodeOptions
+  extends Pick<InitOptions, 'numGpus' | 'memory' | 'objectStoreMemory' | 'resources' | 'labels'> {
   /** 1 unless given. */
   readonly numCpus?: number
-  readonly numGpus?: number
-  readonly memory?: number
-  readonly objectStoreMemory?: number
-  readonly resources?: Readonly<Record<string, number>>
-  readonly labels?: Readonly<Record<string, string>>
   /** 127.0.0.1 unless given. */
   readonly host?: NodeHost
   /** Added to the environment of the node and its workers. */
