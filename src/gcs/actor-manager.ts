@@ -105,6 +105,8 @@ export class ActorManager {
   readonly #early = new Map<ActorId, { readonly owner: WorkerTag; readonly subscribers: Set<WorkerTag> }>()
   readonly #processes = new Set<WorkerTag>()
   readonly #byWorker = new Map<WorkerTag, ActorId>()
+  /** By process: actors that it owns or follows and that are not dead. With it they are looked at; there are too many to look at all. */
+  readonly #concerned = new Map<WorkerTag, Set<Actor>>()
   /** Wait for resources that no node has free. */
   readonly #unplaced = new Set<Actor>()
   readonly #nodes: ActorNodes
@@ -130,6 +132,7 @@ export class ActorManager {
       this.#made = index + 1
       this.#actors.set(actorId, actor)
       if (actor.state === 'DEAD') continue
+      this.#concern(spec.owner, actor)
       if (actor.worker) this.#byWorker.set(actor.worker.tag, actorId)
       else if (actor.leaseId === null) this.#unplaced.add(actor)
       if (spec.name !== null) this.#names.set(nameKey(spec.namespace, spec.name), actorId)
@@ -241,7 +244,8 @@ export class ActorManager {
       this.#names.set(key, spec.actorId)
     }
     const actor = newActor(spec, this.#made++)
-    actor.subscribers.set(from, new Set([spec.actorId]))
+    this.#concern(spec.owner, actor)
+    this.#follow(actor, from, spec.actorId)
     this.#actors.set(spec.actorId, actor)
     this.#recordSpec(actor)
     this.#adoptEarly(spec.actorId)
@@ -272,10 +276,26 @@ export class ActorManager {
       early.subscribers.add(from)
       return
     }
+    if (actor.state !== 'DEAD') this.#follow(actor, from, actorId)
+    this.#send(from, { t: 'actor.state', info: { ...infoOf(actor), actorId } })
+  }
+
+  #follow(actor: Actor, from: WorkerTag, actorId: ActorId): void {
+    this.#concern(from, actor)
     const ids = actor.subscribers.get(from)
     if (ids) ids.add(actorId)
     else actor.subscribers.set(from, new Set([actorId]))
-    this.#send(from, { t: 'actor.state', info: { ...infoOf(actor), actorId } })
+  }
+
+  #concern(tag: WorkerTag, actor: Actor): void {
+    const actors = this.#concerned.get(tag)
+    if (actors) actors.add(actor)
+    else this.#concerned.set(tag, new Set([actor]))
+  }
+
+  #unconcern(tag: WorkerTag, actor: Actor): void {
+    const actors = this.#concerned.get(tag)
+    if (actors?.delete(actor) && actors.size === 0) this.#concerned.delete(tag)
   }
 
   unsubscribe(from: WorkerTag, actorId: ActorId): void {
@@ -486,7 +506,9 @@ export class ActorManager {
     this.#earlyGone(exit.tag)
     const actorId = this.#byWorker.get(exit.tag)
     this.#byWorker.delete(exit.tag)
-    for (const actor of this.#actors.values()) {
+    const concerned = this.#concerned.get(exit.tag) ?? []
+    this.#concerned.delete(exit.tag)
+    for (const actor of [...concerned].sort((a, b) => a.index - b.index)) {
       actor.subscribers.delete(exit.tag)
       if (actor.spec.owner !== exit.tag || actor.spec.detached || actor.state === 'DEAD') continue
       this.kill(actor.spec.actorId, true, 'its owner is gone')
@@ -526,6 +548,7 @@ export class ActorManager {
     this.#unplaced.delete(actor)
     if (actor.leaseId && !actor.worker) this.#toNodeOf(actor, { t: 'actorLease.cancel', leaseId: actor.leaseId })
     this.#tell(actor)
+    for (const tag of [actor.spec.owner, ...actor.subscribers.keys()]) this.#unconcern(tag, actor)
     actor.subscribers.clear()
     actor.spec = { ...actor.spec, args: NOTHING, argRefs: [] }
     this.#dead.push(actor.spec.actorId)

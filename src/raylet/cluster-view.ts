@@ -24,6 +24,8 @@ export class ClusterView {
   readonly #told = new Map<NodeId, NodeView['available']>()
   readonly #tags = new TagMap()
   readonly #dead = new Set<WorkerTag>()
+  /** Those that have heard who lives here, and hear of ends since. */
+  readonly met = new Set<NodeId>()
   #next: WorkerTag = 0
   #left = 0
   readonly #later: TagBlock[] = []

@@ -5,6 +5,7 @@
 //   H1. No hold is counted for a borrower, or in the name of its giver, after their end was told to the owner.
 //   H2. A question for a value is answered once: by the owner's node, or with OWNER_DIED when the owner or its node is gone.
 //   H3. What was asked of a node that died is answered here.
+//   H4. Before an owner hears of a borrower, or of who gave it the reference, its node has met theirs (N6 of raylet.ts).
 
 import { type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import type { RayletToRaylet } from '../wire/cluster.ts'
@@ -48,6 +49,9 @@ export class Hub {
 
   #deliver(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
     if (!this.#isHere(to)) return this.#undeliverable(from, to, body)
+    if ('borrower' in body) this.meet(body.borrower) // H4
+    if ('via' in body) this.meet(body.via)
+    if (body.t === 'ref.settle') this.meet(body.of)
     if (body.t === 'ref.lost') this.#lost(body.id, to)
     if (body.t === 'ref.add' && !(this.isAlive(body.borrower) && this.isAlive(body.via))) return // H1
     if (body.t === 'ref.accept' && !this.isAlive(body.borrower)) return
@@ -60,6 +64,13 @@ export class Hub {
     if (nodeId !== undefined && this.#view.isRemote(from))
       this.#out.toPeer(nodeId, { t: 'ref.undeliverable', from, to, body })
     else this.#out.send(from, { t: 'ref.undeliverable', to, body })
+  }
+
+  /** A process here is to hear of it, which may live on another node. */
+  meet(tag: WorkerTag): void {
+    const nodeId = this.#view.nodeOf(tag)
+    if (nodeId === undefined || !this.#view.isRemote(tag) || !this.#view.isNodeAlive(nodeId)) return
+    if (!this.#view.met.has(nodeId)) this.#out.local({ t: 'meet', nodeId })
   }
 
   // Values

@@ -1,7 +1,8 @@
 // Fails when the node loses a worker, counts for the dead, or ends what others need.
 
 import { expect, test } from 'vitest'
-import type { ToNode, WorkerAddress } from '../wire/messages.ts'
+import type { GcsToNode, NodeView } from '../wire/cluster.ts'
+import type { ActorInfo, ToNode, WorkerAddress } from '../wire/messages.ts'
 import { Raylet } from './raylet.ts'
 
 function addressOf(tag: number): WorkerAddress {
@@ -51,4 +52,32 @@ test('[ARCH-09] whoever asked for an object that nobody holds any more is forgot
   expect(raylet.stats().asked).toBe(1)
   tell(1, { t: 'object.unpublish', ids: [2 ** 32 + 1] })
   expect(raylet.stats().asked).toBe(0)
+})
+
+test('[ARCH-22] ends are told to nodes that have met this one; who hears of a process elsewhere has met its node first (N6)', () => {
+  const { raylet, tell } = node()
+  const view: NodeView = {
+    state: 'ALIVE',
+    ...{ nodeId: 'b', address: { host: '', port: 1 }, hostname: '', pid: 1, sessionDir: '' },
+    ...{ isHead: false, total: {}, available: {}, labels: {}, tagBlocks: [{ first: 256, count: 256 }], waiting: 0 },
+    ...{ deathReason: null, version: 1 },
+  }
+  const fromGcs = (message: GcsToNode): unknown[] =>
+    raylet.step(1, { kind: 'local', event: { t: 'fromGcs', message } }).filter(({ kind }) => kind !== 'timer')
+  fromGcs({ t: 'nodes.changed', nodes: [view, { ...view, nodeId: 'c', tagBlocks: [{ first: 512, count: 256 }] }] })
+  const info = { actorId: 'a', state: 'ALIVE', address: { ...addressOf(300), nodeId: 'b' } } as ActorInfo
+  const told = { kind: 'send', to: 1, message: { t: 'actor.state', info } }
+  const deliver = { t: 'deliver', to: 1, message: { t: 'actor.state', info } } as const
+  expect(fromGcs(deliver)).toEqual([{ kind: 'local', event: { t: 'meet', nodeId: 'b' } }, told])
+  raylet.hello('', 1, 'b')
+  expect(fromGcs(deliver)).toEqual([told])
+  const body = { t: 'ref.add', id: 5, borrower: 600, via: 2 } as const
+  expect(tell(2, { t: 'ref.route', to: 1, body })).toEqual([
+    { kind: 'local', event: { t: 'meet', nodeId: 'c' } },
+    { kind: 'send', to: 1, message: { t: 'ref.routed', from: 2, body } },
+  ])
+  const gone = { t: 'gone', tag: 2, pid: 2, code: 0, signal: null } as const
+  const effects = raylet.step(2, { kind: 'local', event: gone })
+  const to = effects.flatMap((one) => (one.kind === 'local' && one.event.t === 'toPeer' ? [one.event.nodeId] : []))
+  expect(to).toEqual(['b'])
 })

@@ -5,6 +5,8 @@
 //   N2. Everyone hears of every process that ends (`worker.died`), after the last message that came from it.
 //   N3. A dead owner's requests and leases end; the workers it had leased are killed, since nobody waits for what they do.
 //   N5. Other nodes hear of the end of a process of this one after all that came from it, on the same connection.
+//   N6. Between nodes ends are told to those that have met, which learn of one another's processes by a hello; before a core worker
+//       hears of a process of another node from here, the nodes meet. (Told to all, ends would cost what a cluster has of nodes.)
 
 import { type JobId, type NodeId, type ObjectId, ownerOf, type PlacementGroupId, type WorkerTag } from '../ids/ids.ts'
 import { invariant } from '../kernel/invariant.ts'
@@ -41,6 +43,8 @@ export type RayletEffect =
   | { readonly t: 'killProcess'; readonly tag: WorkerTag; readonly signal: 'SIGKILL' | 'SIGTERM' }
   | { readonly t: 'toGcs'; readonly message: NodeToGcs }
   | { readonly t: 'toPeer'; readonly nodeId: NodeId; readonly message: RayletToRaylet }
+  /** Begin the link with it, if there is none. */
+  | { readonly t: 'meet'; readonly nodeId: NodeId }
   /** It was declared dead: nothing goes there any more. */
   | { readonly t: 'peerDied'; readonly nodeId: NodeId }
   /** Processes of another node have ended, `count` tags from `tag` on: what is stored here for them goes. */
@@ -285,6 +289,7 @@ export class Raylet {
       case 'node.refused':
         return this.#local({ t: 'endNode', detail: String(message.error.params.detail ?? message.error.code) })
       case 'deliver':
+        if (message.message.t === 'actor.state') this.hub.meet(message.message.info.address?.tag ?? GCS) // N6
         return this.#send(message.to, message.message)
       case 'actorLease.request':
         this.#actorOf.set(message.leaseId, message.actorId)
@@ -332,6 +337,7 @@ export class Raylet {
       if (this.view.nodeOf(lease.owner) === nodeId) this.#endOwnedBy(lease.owner)
     }
     this.leases.withdrawWhere((owner) => this.view.nodeOf(owner) === nodeId)
+    this.view.met.delete(nodeId)
     this.#out.broadcast({ t: 'node.died', nodeId, tagBlocks, detail: reason })
     for (const { first, count } of tagBlocks) this.#local({ t: 'ownerGone', tag: first, count })
     this.#local({ t: 'peerDied', nodeId })
@@ -535,8 +541,10 @@ export class Raylet {
     return { processes, actors, bundles: this.leases.bundles.list(), tagBlocks: this.view.tagBlocks }
   }
 
-  hello(clusterId: string, protocol: number): RayletToRaylet {
+  /** The first words of the link with `to`. */
+  hello(clusterId: string, protocol: number, to: NodeId): RayletToRaylet {
     const { nodeId, tagBlocks, nextTag } = this.view
+    this.view.met.add(to)
     const living = [...this.#clients.keys(), ...this.#promised]
     return { t: 'hello', nodeId, clusterId, protocol, living, tagBlocks, next: nextTag }
   }
@@ -743,7 +751,7 @@ export class Raylet {
     if (storageIds.length > 0) this.#local({ t: 'freeStored', storageIds, from: GCS })
     const exit = exitOf(event, worker)
     this.#out.broadcast({ t: 'worker.died', exit })
-    for (const { nodeId } of this.view.others()) this.#out.toPeer(nodeId, { t: 'worker.died', exit })
+    for (const nodeId of this.view.met) this.#out.toPeer(nodeId, { t: 'worker.died', exit }) // N6
     this.#out.toGcs({ t: 'worker.gone', exit, kind })
     this.#grantAll()
   }

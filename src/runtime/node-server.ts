@@ -166,7 +166,7 @@ export class NodeServer {
     const { cluster, nodeId } = this.#config
     if (cluster) {
       this.#peers = await Peers.listen(nodeId, cluster, {
-        hello: () => this.#raylet.hello(this.#clusterId, PROTOCOL_VERSION),
+        hello: (peer) => this.#raylet.hello(this.#clusterId, PROTOCOL_VERSION, peer),
         onBulk: this.#transfer.accept,
         onMessage: (peer, message) => {
           if (isOfTransfer(message)) return this.#transfer.onPeer(peer, message)
@@ -468,6 +468,8 @@ export class NodeServer {
         return this.#broadcast(event.message)
       case 'toPeer':
         return this.#peers?.send(event.nodeId, event.message, this.#raylet.view.get(event.nodeId)?.address ?? null)
+      case 'meet':
+        return this.#peers?.meet(event.nodeId, this.#raylet.view.get(event.nodeId)?.address ?? null)
       case 'peerDied':
         this.#peers?.end(event.nodeId)
         return this.#transfer.nodeDied(event.nodeId)

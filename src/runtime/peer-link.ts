@@ -89,6 +89,11 @@ export class PeerLinks<Message extends { readonly t: string }> {
     this.#step(peer, { t: 'send', body: encodeMessage(message) })
   }
 
+  /** Without a message of the caller's: `onBegin` says the first. */
+  begin(to: NodeId, address: PeerAddress | null = null): void {
+    if (!this.#isClosed) this.#peer(to, address)
+  }
+
   isOpen(peer: NodeId): boolean {
     const link = this.#peers.get(peer)?.link
     return link !== undefined && link.ended === null

@@ -7,8 +7,8 @@ import { PeerLinks } from './peer-link.ts'
 import { type OnGreeted, TcpListener } from './tcp.ts'
 
 export interface PeersEvents {
-  /** The first message of every link. */
-  hello(): RayletToRaylet
+  /** The first message of the link with that node. */
+  hello(peer: NodeId): RayletToRaylet
   onMessage(peer: NodeId, message: RayletToRaylet): void
   /** A node that wants to pull chunks. */
   readonly onBulk: OnGreeted
@@ -38,7 +38,7 @@ export class Peers {
     links = new PeerLinks<RayletToRaylet>(
       { nodeId, address, token },
       {
-        onBegin: (peer) => links?.send(peer, events.hello()),
+        onBegin: (peer) => links?.send(peer, events.hello(peer)),
         onMessage: (peer, message) => events.onMessage(peer, message),
         onEnded: (peer, end) => console.error(`the link to node ${peer} has ended: ${end.detail}`),
       },
@@ -48,6 +48,11 @@ export class Peers {
 
   send(to: NodeId, message: RayletToRaylet, address: NodeAddress | null): void {
     this.#links.send(to, message, address)
+  }
+
+  /** Begins a link, if there is none. */
+  meet(nodeId: NodeId, address: NodeAddress | null): void {
+    this.#links.begin(nodeId, address)
   }
 
   /** It was declared dead. */

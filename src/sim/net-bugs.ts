@@ -19,7 +19,7 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   {
     name: 'withdrawnGrantKept',
     what: 'a grant that comes after its request was withdrawn is not given back',
-    seeds: 100,
+    seeds: 400,
     raylet: ({ spill }) => {
       const granted = spill.granted.bind(spill)
       spill.granted = (nodeId, leaseId, worker, gpuIds) => {

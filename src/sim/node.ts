@@ -90,7 +90,7 @@ export class SimNode {
     this.peers = isAlone
       ? null
       : new PeerLinks(this, {
-          hello: () => this.raylet.hello(this.#clusterId, PROTOCOL_VERSION),
+          hello: (peer) => this.raylet.hello(this.#clusterId, PROTOCOL_VERSION, peer),
           onMessage: (nodeId, message) => {
             for (const one of cluster.bugs.fromPeer?.(message, this) ?? [message])
               this.#local({ t: 'fromPeer', nodeId, message: one })
@@ -379,6 +379,8 @@ export class SimNode {
         return
       case 'toPeer':
         return this.#toPeer(event.nodeId, event.message)
+      case 'meet':
+        return this.peers?.meet(event.nodeId)
       case 'peerDied':
         return this.peers?.end(event.nodeId)
       case 'ownerGone': {

@@ -21,7 +21,7 @@ import { connect, type Socket } from './network.ts'
 import type { SimNode } from './node.ts'
 
 export interface PeersEvents {
-  hello(): RayletToRaylet
+  hello(peer: NodeId): RayletToRaylet
   onMessage(peer: NodeId, message: RayletToRaylet): void
 }
 
@@ -56,6 +56,10 @@ export class PeerLinks {
     this.#step(this.#peer(to), { t: 'send', body: encodeMessage(message) })
   }
 
+  meet(nodeId: NodeId): void {
+    this.#peer(nodeId)
+  }
+
   end(nodeId: NodeId): void {
     this.#step(this.#peer(nodeId, true), { t: 'end', detail: 'the node was declared dead' })
   }
@@ -76,7 +80,7 @@ export class PeerLinks {
     this.#node.cluster.bugs.link?.(link)
     const peer: Peer = { nodeId, link, sockets: new Map(), inputs: [], isStepping: false, accepted: 0 }
     this.#peers.set(nodeId, peer)
-    if (!isQuiet) this.send(nodeId, this.#events.hello())
+    if (!isQuiet) this.send(nodeId, this.#events.hello(nodeId))
     return peer
   }
 

@@ -93,6 +93,8 @@ function play(cluster: Cluster): void {
   world.run(world.now + SETTLE_MS, () => cluster.judge.isQuiet)
   endAll(cluster)
   world.run(world.now + QUIET_MS)
+  endAll(cluster) // A detached actor whose driver died while its creation was on its way.
+  world.run(world.now + QUIET_MS)
   world.run(world.now + QUIET_MS, () => cluster.areLinksIdle)
   cluster.judge.checkEnd()
 }
