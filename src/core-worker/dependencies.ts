@@ -67,6 +67,7 @@ export class Dependencies {
     if (resolved.error !== null) return { task, error: resolved.error }
     task.args = resolved.blob
     task.nestedRefs = resolved.nested
+    task.locality = resolved.locality
     return { task, error: null }
   }
 }

@@ -2,7 +2,16 @@
 
 import type { ActorId, ObjectId, WorkerTag } from '../ids/ids.ts'
 import type { Address, Ms } from '../kernel/machine.ts'
-import type { ActorInfo, ExitInfo, LeaseId, LeaseSpec, ToNode, WireError, WorkerAddress } from '../wire/messages.ts'
+import type {
+  ActorInfo,
+  ExitInfo,
+  LeaseId,
+  LeaseSpec,
+  Locality,
+  ToNode,
+  WireError,
+  WorkerAddress,
+} from '../wire/messages.ts'
 import type { TaskList } from './task-list.ts'
 
 /** One function that this owner calls, with what is known of its speed. Shared by all its tasks. */
@@ -46,6 +55,8 @@ export interface Task {
   readonly retryOn: ((error: Uint8Array) => boolean) | null
   readonly extras: Readonly<Record<string, unknown>> | null
   readonly schedulingClass: SchedulingClass | null // null: an actor's call
+  /** Where its stored arguments lie, once they are known. */
+  locality: Locality | null
   readonly actorId: ActorId | null
   /** The handle that an actor's call keeps until it is over, so that the actor does not go out of scope before; 0: none. */
   readonly handleId: ObjectId

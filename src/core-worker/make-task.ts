@@ -48,6 +48,7 @@ export function makeTask(
     retryOn: plan.retryOn,
     extras: plan.extras,
     schedulingClass: plan.schedulingClass,
+    locality: null,
     actorId: plan.actorId,
     handleId: plan.handleId,
     target: null,

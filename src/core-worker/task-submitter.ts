@@ -15,11 +15,14 @@
 //   S1. A task is in one place: in its class's queue, or in flight on one target.
 //   S2. For every class with waiting tasks there is a lease, or a request for one on its way.
 //   S3. A lease is returned once. An idle one is kept `IDLE_LEASE_MS`, so that call after call finds it.
+//   S5. Tasks whose stored arguments lie mostly on another node have a pool of their own by that node, so that the worker that is asked for
+//       there (locality) is not given to others.
 //   S4. Of a dead worker's tasks only the first in flight had begun; only it pays with a retry.
 
 import { invariant } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
 import type { LeaseId, WorkerAddress } from '../wire/messages.ts'
+import { blockOf } from '../wire/tag-map.ts'
 import type { Effects, SchedulingClass, Target, Task } from './effects.ts'
 import { Queue } from './queue.ts'
 import { TaskList } from './task-list.ts'
@@ -49,6 +52,7 @@ interface Lease extends Target {
 }
 
 interface ClassPool {
+  readonly key: string
   readonly schedulingClass: SchedulingClass
   readonly queue: Queue<Task>
   readonly leases: Lease[]
@@ -69,7 +73,7 @@ export class TaskSubmitter {
 
   submit(now: Ms, task: Task, effects: Effects): void {
     invariant(task.schedulingClass !== null, 'a normal task has a scheduling class')
-    const pool = this.#poolOf(task.schedulingClass)
+    const pool = this.#poolOf(task, task.schedulingClass)
     pool.queue.push(task)
     this.#pump(now, pool, effects)
   }
@@ -144,7 +148,9 @@ export class TaskSubmitter {
   /** Takes a waiting task out; false when it is already on a worker. */
   remove(task: Task): boolean {
     if (task.target !== null || task.schedulingClass === null) return false
-    return this.#pools.get(task.schedulingClass.key)?.queue.remove((other) => other === task) !== undefined
+    return (
+      this.#pools.get(this.#keyOf(task, task.schedulingClass))?.queue.remove((other) => other === task) !== undefined
+    )
   }
 
   /** Puts a task back after its worker died. */
@@ -209,20 +215,41 @@ export class TaskSubmitter {
     for (const pool of this.#pools.values()) {
       const isOpen = pool.leases.some((lease) => !lease.isClosed)
       const isServed = pool.queue.length === 0 || isOpen || pool.requests.size > 0
-      invariant(isServed, `S2: ${pool.queue.length} tasks of ${pool.schedulingClass.key} wait for nothing`)
+      invariant(isServed, `S2: ${pool.queue.length} tasks of ${pool.key} wait for nothing`)
       for (const lease of pool.leases) {
         for (const task of lease.inflight) invariant(task.target === lease, `S1: task ${task.sequence}`)
       }
     }
   }
 
-  #poolOf(schedulingClass: SchedulingClass): ClassPool {
-    let pool = this.#pools.get(schedulingClass.key)
+  #poolOf(task: Task, schedulingClass: SchedulingClass): ClassPool {
+    const key = this.#keyOf(task, schedulingClass)
+    let pool = this.#pools.get(key)
     if (!pool) {
-      pool = { schedulingClass, queue: new Queue(), leases: [], requests: new Set() }
-      this.#pools.set(schedulingClass.key, pool)
+      pool = { key, schedulingClass, queue: new Queue(), leases: [], requests: new Set() }
+      this.#pools.set(key, pool)
     }
     return pool
+  }
+
+  /** S5 */
+  #keyOf({ locality }: Task, { key }: SchedulingClass): string {
+    if (locality === null) return key
+    let most = 0
+    let where = blockOf(this.#tag)
+    for (const [tag, bytes] of locality) {
+      if (bytes <= most) continue
+      most = bytes
+      where = blockOf(tag)
+    }
+    return where === blockOf(this.#tag) ? key : `${where} ${key}`
+  }
+
+  /** Those by node come and go with the arguments. */
+  #dropIfEmpty(pool: ClassPool): void {
+    const { key, queue, leases, requests } = pool
+    const isPlain = key === pool.schedulingClass.key
+    if (!isPlain && queue.length === 0 && leases.length === 0 && requests.size === 0) this.#pools.delete(key)
   }
 
   #pump(now: Ms, pool: ClassPool, effects: Effects): void {
@@ -268,11 +295,15 @@ export class TaskSubmitter {
 
   #request(now: Ms, pool: ClassPool, effects: Effects): void {
     const wanted = Math.min(pool.leases.length + REQUESTS_SPARE, wantedMore(now, pool))
+    if (pool.requests.size >= wanted) return
+    const { spec } = pool.schedulingClass
+    const locality = pool.queue.peek()?.locality
+    const asked = locality ? { ...spec, locality } : spec
     while (pool.requests.size < wanted) {
       const leaseId = `${this.#tag}.${++this.#leaseCounter}`
       pool.requests.add(leaseId)
       this.#requests.set(leaseId, pool)
-      effects.push({ t: 'toNode', message: { t: 'lease.request', leaseId, spec: pool.schedulingClass.spec } })
+      effects.push({ t: 'toNode', message: { t: 'lease.request', leaseId, spec: asked } })
     }
   }
 
@@ -282,6 +313,7 @@ export class TaskSubmitter {
       effects.push({ t: 'toNode', message: { t: 'lease.cancel', leaseId } })
     }
     pool.requests.clear()
+    this.#dropIfEmpty(pool)
   }
 
   #idle(now: Ms, lease: Lease, effects: Effects): void {
@@ -320,6 +352,7 @@ export class TaskSubmitter {
     this.#leases.delete(lease.leaseId)
     const at = lease.pool.leases.indexOf(lease)
     if (at >= 0) lease.pool.leases.splice(at, 1)
+    this.#dropIfEmpty(lease.pool)
   }
 }
 

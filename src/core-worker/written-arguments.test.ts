@@ -55,5 +55,22 @@ test('[TASK-15] [ACT-01] the first error in order is the answer, and leaves noth
   expect(referencesAmong([WRITTEN, FAILED, OUTER])).toEqual([FAILED, OUTER])
   expect(resolveArguments([WRITTEN, FAILED, OUTER], [], table, fx)).toEqual({ error: Buffer.from('why') })
   const blob = Buffer.from([1, 0, ...WRITTEN])
-  expect(resolveArguments([WRITTEN], [OTHERS], table, fx)).toEqual({ error: null, blob, nested: [OTHERS] })
+  expect(resolveArguments([WRITTEN], [OTHERS], table, fx)).toEqual({
+    ...{ error: null, blob, nested: [OTHERS], locality: null },
+  })
+})
+
+test('[PERF-06] stored values say on which node their bytes lie: summed up by the block of tags of who wrote them', () => {
+  const { table, fx } = world()
+  const stored = [makeObjectId(300, 1), makeObjectId(301, 1), makeObjectId(9, 1)]
+  const ids = [5, 6, 7].map((sequence) => makeObjectId(1, sequence))
+  for (const [i, id] of ids.entries()) {
+    table.create(id)
+    table.fulfil(id, { kind: 'stored', storageId: stored[i] as number, size: 1000, refs: [] }, fx)
+  }
+  const locality = [
+    [300, 2000],
+    [9, 1000],
+  ]
+  expect(resolveArguments([WRITTEN, ...ids], [], table, fx)).toMatchObject({ locality })
 })

@@ -4,8 +4,10 @@
 //   P1. A reference's value travels as it lies: inline bytes are copied, stored ones are named.
 //   P2. References inside such values leave this process with them: they are told to the node, as those in plain arguments are.
 
-import type { ObjectId } from '../ids/ids.ts'
+import { type ObjectId, ownerOf } from '../ids/ids.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
+import type { Locality } from '../wire/messages.ts'
+import { blockOf } from '../wire/tag-map.ts'
 import { VALUE_OVERHEAD_BYTES, writeInline, writeStored } from '../wire/task-frames.ts'
 import type { Effects } from './effects.ts'
 import type { ReferenceTable } from './reference-table.ts'
@@ -25,7 +27,13 @@ export interface WrittenArguments {
 export type ArgumentParts = NonNullable<WrittenArguments['parts']>
 
 export type ResolvedArguments =
-  | { readonly error: null; readonly blob: Uint8Array; readonly nested: readonly ObjectId[] }
+  | {
+      readonly error: null
+      readonly blob: Uint8Array
+      readonly nested: readonly ObjectId[]
+      /** Of its stored values; null: there are none. */
+      readonly locality: Locality | null
+    }
   /** The first reference in order that has an error for a value. */
   | { readonly error: Uint8Array }
 
@@ -47,6 +55,7 @@ export function resolveArguments(
   writer.reserve(2)
   writer.u16(parts.length)
   let found: Set<ObjectId> | null = null
+  let stored: StoredBytes | null = null
   for (const part of parts) {
     if (typeof part !== 'number') {
       writer.reserve(part.length)
@@ -62,7 +71,28 @@ export function resolveArguments(
     }
     writer.reserve(VALUE_OVERHEAD_BYTES)
     if (location.kind === 'inline') writeInline(writer, location.bytes, location.refs)
-    else writeStored(writer, location.storageId, location.size, location.refs)
+    else {
+      stored ??= new StoredBytes()
+      stored.add(location.storageId, location.size)
+      writeStored(writer, location.storageId, location.size, location.refs)
+    }
   }
-  return { error: null, blob: Buffer.from(writer.take()), nested: found === null ? nested : [...found] }
+  const blob = Buffer.from(writer.take())
+  return { error: null, blob, nested: found === null ? nested : [...found], locality: stored?.list() ?? null }
+}
+
+/** By the block of who wrote them; one of its tags stands for it. */
+class StoredBytes {
+  readonly #byBlock = new Map<number, [tag: number, bytes: number]>()
+
+  add(storageId: ObjectId, size: number): void {
+    const tag = ownerOf(storageId)
+    const known = this.#byBlock.get(blockOf(tag))
+    if (known) known[1] += size
+    else this.#byBlock.set(blockOf(tag), [tag, size])
+  }
+
+  list(): Locality {
+    return [...this.#byBlock.values()]
+  }
 }

@@ -297,8 +297,7 @@ export class Raylet {
         return this.#request(GCS, message.leaseId, message.spec)
       case 'actorLease.cancel':
         this.#actorOf.delete(message.leaseId)
-        if (!this.leases.withdraw(message.leaseId)) this.#endLease(message.leaseId, true)
-        return
+        return this.#cancel(message.leaseId, true)
       case 'actorLease.keepOnly':
         this.leases.keepOnly(message.leaseId, message.resources)
         return this.#grantAll()
@@ -390,10 +389,7 @@ export class Raylet {
   #onLeaseHere(message: LeaseMessage): void {
     const { leaseId } = message
     if (message.t === 'lease.return') return this.#endLease(leaseId, message.dispose)
-    if (message.t === 'lease.cancel') {
-      if (!this.leases.withdraw(leaseId)) this.#endLease(leaseId, false)
-      return
-    }
+    if (message.t === 'lease.cancel') return this.#cancel(leaseId, false)
     const lease = this.leases.leases.get(leaseId)
     if (lease) this.#kill(lease.worker, message.reason, message.detail)
   }
@@ -693,6 +689,12 @@ export class Raylet {
     const nodeId = this.view.isRemote(owner) ? this.view.nodeOf(owner) : undefined
     if (nodeId === undefined) this.#send(owner, { t: 'lease.granted', leaseId, worker: worker.address, gpuIds })
     else this.#out.toPeer(nodeId, { t: 'lease.granted', owner, leaseId, worker: worker.address, gpuIds })
+  }
+
+  /** Waiting or granted. */
+  #cancel(leaseId: LeaseId, dispose: boolean): void {
+    if (this.leases.withdraw(leaseId)) this.#grantAll()
+    else this.#endLease(leaseId, dispose)
   }
 
   #endLease(leaseId: LeaseId, dispose: boolean): void {

@@ -108,3 +108,14 @@ test('[ARCH-22] refused is what no living node could hold; with onInfeasible: wa
   change(viewOf('b', 8))
   expect([raylet.spill.parked, raylet.spill.away]).toEqual([0, 1])
 })
+
+test('[PERF-06] [ARCH-23] a request goes to the node where most bytes of its arguments lie, while less than half of it is used', () => {
+  const { ask, change } = node()
+  change(
+    viewOf('b', 2, { tagBlocks: [{ first: 256, count: 256 }] }),
+    viewOf('c', 2, { tagBlocks: [512, 768].map((first) => ({ first, count: 256 })) }),
+  )
+  const locality = [[300, 1000], [600, 900], [800, 900], [9999, 5000]] as const // biome-ignore format: a row
+  expect(ask({ locality })).toBe('c')
+  expect(ask({ locality })).not.toBe('c')
+})

@@ -92,7 +92,12 @@ export class Spill {
   /** Among all nodes, or those of `nodes`: by the rules of scheduling/policies.ts. */
   choose(spec: LeaseSpec, nodes: NodeTable = this.#view.table): Choice {
     const { name, resources, strategy, selectors } = spec
-    const ask = { name, resources, strategy, localNodeId: this.#view.nodeId, ...(selectors ? { selectors } : {}) }
+    const localityBytes = this.#bytesByNode(spec)
+    const ask = {
+      ...{ name, resources, strategy, localNodeId: this.#view.nodeId },
+      ...(selectors ? { selectors } : {}),
+      ...(localityBytes ? { localityBytes } : {}),
+    }
     const decision = pickNode(nodes, ask, this.#choosing)
     switch (decision.kind) {
       case 'node':
@@ -102,6 +107,16 @@ export class Spill {
       default:
         return spec.onInfeasible === 'wait' ? PARK : { kind: 'refuse', error: decision.error }
     }
+  }
+
+  #bytesByNode({ locality }: LeaseSpec): Map<NodeId, number> | undefined {
+    if (!locality) return undefined
+    const bytesOf = new Map<NodeId, number>()
+    for (const [tag, bytes] of locality) {
+      const nodeId = this.#view.nodeOf(tag)
+      if (nodeId !== undefined) bytesOf.set(nodeId, (bytesOf.get(nodeId) ?? 0) + bytes)
+    }
+    return bytesOf
   }
 
   #at(nodeId: NodeId, mayWait: boolean): Choice {

@@ -102,6 +102,9 @@ export interface RuntimeEnv {
   readonly workingDir?: string
 }
 
+/** Bytes by the tag of a process, or any other tag of its block: they lie on its node. */
+export type Locality = readonly (readonly [tag: WorkerTag, bytes: number])[]
+
 export interface LeaseSpec {
   readonly resources: Resources
   readonly strategy: SchedulingStrategy
@@ -120,6 +123,8 @@ export interface LeaseSpec {
    * it uses more than the lease's `memory`.
    */
   readonly heapMiB?: number
+  /** Where stored arguments lie. Absent: there are none, or only here. */
+  readonly locality?: Locality
   /** May the memory monitor kill it early? True for tasks that may be retried. */
   readonly retriable: boolean
 }

@@ -11,12 +11,17 @@ export class TagMap {
   readonly #nodes: (NodeId | undefined)[] = []
 
   add(block: TagBlock, nodeId: NodeId): void {
-    this.#nodes[Math.floor(block.first / TAGS_PER_BLOCK)] = nodeId
+    this.#nodes[blockOf(block.first)] = nodeId
   }
 
   nodeOf(tag: WorkerTag): NodeId | undefined {
-    return this.#nodes[Math.floor(tag / TAGS_PER_BLOCK)]
+    return this.#nodes[blockOf(tag)]
   }
+}
+
+/** Two tags of one block belong to one node. */
+export function blockOf(tag: WorkerTag): number {
+  return Math.floor(tag / TAGS_PER_BLOCK)
 }
 
 /** The tag is in one of these blocks. */

@@ -1,10 +1,11 @@
 // Which node tasks and actors run on, with real processes. Fails when work piles up on one node while others are idle, or runs where it
 // must not.
 
+import fs from 'node:fs'
 import * as ray from 'ray-ts'
 import { Cluster, type ClusterNode } from 'ray-ts/testing'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { until } from '../helpers.ts'
+import { tempDir, until } from '../helpers.ts'
 
 let cluster: Cluster
 
@@ -27,9 +28,10 @@ async function idle(): Promise<void> {
 }
 
 const whereAmI = ray.remote(() => ray.getRuntimeContext().getNodeId())
-/** Where it runs, and in which process: it goes on until `count` others run at the same time, or for two seconds. */
-const together = ray.remote(async (ms: number) => {
-  await new Promise((resolve) => setTimeout(resolve, ms))
+/** Goes on until `count` of them run at the same time: where, and in which process. */
+const together = ray.remote(async (folder: string, count: number) => {
+  fs.writeFileSync(`${folder}/${process.pid}`, '')
+  while (fs.readdirSync(folder).length < count) await new Promise((resolve) => setTimeout(resolve, 20))
   return { nodeId: ray.getRuntimeContext().getNodeId(), pid: process.pid }
 })
 class Place {
@@ -46,7 +48,8 @@ function countOf(names: readonly string[]): number[] {
 
 test('[ARCH-22] [ARCH-23] tasks fill all nodes, as many at a time as there are CPUs', async () => {
   await idle()
-  const runs = await ray.get(Array.from({ length: 6 }, () => together.remote(1500)))
+  const folder = tempDir()
+  const runs = await ray.get(Array.from({ length: 6 }, () => together.remote(folder, 6)))
   expect(new Set(runs.map(({ pid }) => pid)).size).toBe(6)
   expect(countOf(runs.map(({ nodeId }) => nodeId))).toEqual([2, 2, 2])
 })
@@ -59,8 +62,9 @@ test('[ARCH-23] one task after the other stays on the node that asks', async () 
 test('[ARCH-24] SPREAD: as many tasks, and actors, on each node', async () => {
   await idle()
   const schedulingStrategy = 'SPREAD'
+  const folder = tempDir()
   const runs = await ray.get(
-    Array.from({ length: 6 }, () => together.options({ schedulingStrategy, numCpus: 0.5 }).remote(1500)),
+    Array.from({ length: 6 }, () => together.options({ schedulingStrategy, numCpus: 0.5 }).remote(folder, 6)),
   )
   expect(countOf(runs.map(({ nodeId }) => nodeId))).toEqual([2, 2, 2])
   await idle()
@@ -74,7 +78,9 @@ test('[ARCH-23] what needs no GPU runs elsewhere while there is room', async () 
   const gpu = await cluster.addNode({ numCpus: 4, numGpus: 1 })
   await seen(4)
   await idle()
-  const runs = await ray.get(Array.from({ length: 6 }, () => together.remote(1000)))
+  const folder = tempDir()
+  // One less than there is room for: an owner asks for a worker more than it has tasks, now and then.
+  const runs = await ray.get(Array.from({ length: 5 }, () => together.remote(folder, 5)))
   expect(runs.map(({ nodeId }) => nodeId)).not.toContain(gpu.nodeId)
   expect(await ray.get(whereAmI.options({ numGpus: 1 }).remote())).toBe(gpu.nodeId)
   await cluster.removeNode(gpu)
@@ -103,4 +109,28 @@ test('[ARCH-25] node affinity: hard work of a node that is gone fails at once, s
   const others = cluster.nodes.map(({ nodeId }) => nodeId)
   expect(others).toContain(await ray.get(whereAmI.options(on(node, true)).remote()))
   expect(others).toContain(await ray.get(Actor.options(on(node, true)).remote().where.remote()))
+})
+
+test('[ARCH-23] [PERF-06] a task runs where most bytes of its arguments lie', async () => {
+  await idle()
+  const big = ray.remote((length: number) => new Uint8Array(length))
+  const on = ({ nodeId }: ClusterNode) => ({
+    schedulingStrategy: new ray.NodeAffinitySchedulingStrategy({ nodeId, soft: false }),
+  })
+  const [, b, c] = cluster.nodes as [ClusterNode, ClusterNode, ClusterNode]
+  const small = big.options(on(b)).remote(1_000_000)
+  const large = big.options(on(c)).remote(8_000_000)
+  await ray.wait([small, large], { numReturns: 2, fetchLocal: false })
+  await idle()
+  const where = ray.remote((..._: Uint8Array[]) => ray.getRuntimeContext().getNodeId())
+  expect(await ray.get(where.remote(small))).toBe(b.nodeId)
+  for (let i = 0; i < 3; i++) expect(await ray.get(where.remote(small, large))).toBe(c.nodeId)
+  const here = ray.put(new Uint8Array(1_000_000))
+  expect(await ray.get(where.remote(here))).toBe(cluster.head.nodeId)
+  // At once: each goes to its own place, whatever is granted first.
+  expect(await ray.get([large, small, here].map((ref) => where.remote(ref)))).toEqual([
+    c.nodeId,
+    b.nodeId,
+    cluster.head.nodeId,
+  ])
 })
