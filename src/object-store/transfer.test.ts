@@ -263,6 +263,13 @@ function runSeed(seed: number): { arrived: number; lost: number } {
       })
     }
     for (let i = 0; i < 3; i++) {
+      const left = wanted[Math.floor(random() * wanted.length)]
+      if (!left || left.node !== node || left.reader < 0) continue
+      const { reader, storageId } = left
+      left.reader = -1
+      world.at(random() * 800, () => world.step(node, { t: 'unwant', storageId, reader }))
+    }
+    for (let i = 0; i < 3; i++) {
       world.at(random() * 1500, () => {
         const [storageId] = [...node.copies.keys()]
         if (storageId === undefined || node.isDead) return

@@ -9,7 +9,7 @@
 // "Home" is the node of the value's maker. Who has asked it counts as a holder, so receivers of a broadcast get each other's chunks.
 //
 // Invariants:
-//   T1. Every want is answered once: 'here' when the whole value is, or null when it is lost; unless its reader went.
+//   T1. Every want is answered once: 'here' when the whole value is, or null when it is lost; unless its reader went, or waits no more.
 //   T2. Values begin to come in the order of their first wants, while they fit into the budget together; one that is larger comes
 //       alone. Bytes asked for and not come are never more than the budget.
 //   T3. Of one holder at most `holderBytesMax` (one chunk at least) and `holderChunksMax` are asked for at a time.
@@ -36,6 +36,7 @@ export type PeerMessage = Extract<
 export type TransferInput =
   /** A process here needs it; it was made on another node. */
   | { readonly t: 'want'; readonly storageId: ObjectId; readonly reader: WorkerTag }
+  | { readonly t: 'unwant'; readonly storageId: ObjectId; readonly reader: WorkerTag }
   | { readonly t: 'readerGone'; readonly reader: WorkerTag }
   | { readonly t: 'peer'; readonly from: NodeId; readonly message: PeerMessage }
   | { readonly t: 'fromHolder'; readonly from: NodeId; readonly message: HolderToPuller }
@@ -220,9 +221,10 @@ export class ObjectTransfer {
     switch (input.t) {
       case 'want':
         return this.#want(input.storageId, input.reader)
+      case 'unwant':
+        return this.#unwant(this.#pulls.get(input.storageId), input.reader)
       case 'readerGone':
-        for (const pull of [...this.#pulls.values()])
-          if (pull.readers.delete(input.reader) && pull.readers.size === 0) this.#abandon(pull)
+        for (const pull of [...this.#pulls.values()]) this.#unwant(pull, input.reader)
         return
       case 'peer':
         return this.#onPeer(input.from, input.message)
@@ -272,6 +274,10 @@ export class ObjectTransfer {
     pull.readers.add(reader)
     this.#pulls.set(storageId, pull)
     this.#ask(pull)
+  }
+
+  #unwant(pull: Pull | undefined, reader: WorkerTag): void {
+    if (pull?.readers.delete(reader) && pull.readers.size === 0) this.#abandon(pull)
   }
 
   #located(storageId: ObjectId, readers: readonly WorkerTag[], where: 'here' | null): void {

@@ -66,6 +66,13 @@ export interface Identity {
   readonly answersAs?: WorkerTag
 }
 
+/** For a stored value that is not at its usual place. */
+interface Search {
+  isOver: boolean
+  /** Ends the question to the node that is open now. */
+  leave: (() => void) | null
+}
+
 const scratch = Buffer.allocUnsafeSlow(512)
 
 export class CoreRuntime {
@@ -93,7 +100,7 @@ export class CoreRuntime {
   readonly #streamWaiters = new Map<number, Set<() => void>>()
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
   readonly #peers = new Map<WorkerTag, TaskPeer>()
-  readonly #locating = new Map<ObjectId, ((where: SpillLocation | 'shm' | null) => void)[]>()
+  readonly #locating = new Map<ObjectId, Set<(where: SpillLocation | 'shm' | null) => void>>()
   readonly #refused = new Map<string, RayError>()
   readonly #creationRefused = new Map<string, (error: RayError) => void>()
   readonly #replies: Replies
@@ -196,13 +203,21 @@ export class CoreRuntime {
   }
 
   #readMoved(id: ObjectId, storageId: ObjectId, size: number): Later {
-    const found = this.#openMoved(storageId, size).then((bytes) => {
+    const search: Search = { isOver: false, leave: null }
+    const found = this.#openMoved(storageId, size, search).then((bytes) => {
       if (!bytes) return this.#readAgain(id, storageId)
       const value = this.decodeValue(bytes)
       return value instanceof Later ? value.promise : value
     })
     this.core.table.hold(id)
-    return new Later(found.finally(() => this.release(id)))
+    const abandon = (): void => {
+      search.isOver = true
+      search.leave?.()
+    }
+    return new Later(
+      found.finally(() => this.release(id)),
+      abandon,
+    )
   }
 
   /** No copy is left. Its owner may have another one made; an argument's is told to whoever sent it. */
@@ -225,9 +240,9 @@ export class CoreRuntime {
   }
 
   /** It may move on between the node's answer and our look: then the node is asked again. */
-  async #openMoved(storageId: ObjectId, size: number): Promise<ByteRange | undefined> {
+  async #openMoved(storageId: ObjectId, size: number, search: Search): Promise<ByteRange | undefined> {
     for (let tries = 0; tries < LOCATE_TRIES_MAX; tries++) {
-      const where = await this.#locate(storageId)
+      const where = await this.#locate(storageId, search)
       if (where === null) return undefined
       const bytes = where === 'shm' ? this.store.open(storageId, size) : this.store.openAt(where, size)
       if (bytes) return bytes
@@ -235,15 +250,22 @@ export class CoreRuntime {
     return undefined
   }
 
-  #locate(storageId: ObjectId): Promise<SpillLocation | 'shm' | null> {
+  /** Rejects when the search is given up. */
+  #locate(storageId: ObjectId, search: Search): Promise<SpillLocation | 'shm' | null> {
     this.onBlocked?.()
-    return new Promise<SpillLocation | 'shm' | null>((resolve) => {
-      const waiting = this.#locating.get(storageId)
-      if (waiting) {
-        waiting.push(resolve)
-        return
+    return new Promise<SpillLocation | 'shm' | null>((resolve, reject) => {
+      const known = this.#locating.get(storageId)
+      const waiting = known ?? new Set()
+      search.leave = () => {
+        reject(new Error('nobody waits for it any more'))
+        if (!waiting.delete(resolve) || waiting.size > 0 || this.#locating.get(storageId) !== waiting) return
+        this.#locating.delete(storageId)
+        this.link.send({ t: 'object.unlocate', storageId })
       }
-      this.#locating.set(storageId, [resolve])
+      if (search.isOver) return search.leave()
+      waiting.add(resolve)
+      if (known) return
+      this.#locating.set(storageId, waiting)
       this.link.send({ t: 'object.locate', storageId })
     }).finally(() => this.onUnblocked?.())
   }
@@ -387,7 +409,7 @@ export class CoreRuntime {
         this.store.spilled(message.storageIds)
         return
       case 'object.located': {
-        const waiting = this.#locating.get(message.storageId) ?? []
+        const waiting = this.#locating.get(message.storageId) ?? new Set()
         this.#locating.delete(message.storageId)
         for (const resolve of waiting) resolve(message.where)
         return

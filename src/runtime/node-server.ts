@@ -283,6 +283,8 @@ export class NodeServer {
         return
       case 'object.locate':
         return this.#transfer.locate(client.tag, message.storageId)
+      case 'object.unlocate':
+        return this.#transfer.unlocate(client.tag, message.storageId)
       case 'cluster.resources': {
         const nodes = this.#nodeInfos().filter(({ alive }) => alive)
         const [total, available] = [sum(nodes.map((one) => one.total)), sum(nodes.map((one) => one.available))]

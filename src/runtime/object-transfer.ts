@@ -86,6 +86,11 @@ export class ObjectTransfer {
     else this.#step({ t: 'want', storageId, reader })
   }
 
+  /** It waits no more. */
+  unlocate(reader: WorkerTag, storageId: ObjectId): void {
+    this.#step({ t: 'unwant', storageId, reader })
+  }
+
   onPeer(from: NodeId, message: PeerMessage): void {
     this.#step({ t: 'peer', from, message })
   }

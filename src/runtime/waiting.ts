@@ -4,7 +4,8 @@
 //         └── entries by id ─────────────────────────────┘
 //
 // Invariants:
-//   A1. A wait ends once: with what it waited for, the first error, its time-out, or the node's end (as errors of its objects).
+//   A1. A wait ends once: with what it waited for, the first error, its time-out, or the node's end (as errors of its objects). Its time
+//       counts until the values are here, not only until they exist; what was still on its way is then given up (`abandon`).
 //   A2. What is waited for is not freed meanwhile, even when the program holds its reference nowhere else (`keep`).
 //   A3. Calls that find everything there do not hold up the world for ever: now and then one takes a turn of the event loop, so
 //       that replies, timers and finalizers get theirs, also in a loop that polls.
@@ -31,8 +32,11 @@ export interface WaitHost {
 /** A value that is not there yet although its object is ready. */
 export class Later {
   readonly promise: Promise<unknown>
-  constructor(promise: Promise<unknown>) {
+  /** To be called when nobody waits for it any more. */
+  readonly abandon: () => void
+  constructor(promise: Promise<unknown>, abandon: () => void = () => {}) {
     this.promise = promise
+    this.abandon = abandon
     promise.catch(() => {}) // Whoever awaits it sees the error; nobody may.
   }
 }
@@ -96,12 +100,13 @@ export class Waiting {
     }
     this.#host.perform()
     if (value === PENDING) return new GetOne(this, this.#host, id, timeoutMs, keep).promise
-    if (value instanceof Later) return value.promise
+    if (value instanceof Later) return arrival(value, endOf(timeoutMs), () => timedOut(1, 1, timeoutMs ?? 0))
     return this.#mayTurn() ? turn().then(() => value) : Promise.resolve(value)
   }
 
   async get(ids: readonly ObjectId[], timeoutMs: number | null, keep: unknown): Promise<unknown[]> {
     const values = new Array<unknown>(ids.length)
+    const endsAt = endOf(timeoutMs)
     let missing: number[] | null = null
     for (let i = 0; i < ids.length; i++) {
       const value = this.#host.read(ids[i] as ObjectId)
@@ -109,11 +114,21 @@ export class Waiting {
       else values[i] = value
     }
     this.#host.perform()
-    if (missing) await new GetAll(this, this.#host, { ids, missing, values, timeoutMs, keep }).promise
-    else if (this.#mayTurn()) await turn()
-    for (let i = 0; i < values.length; i++)
-      if (values[i] instanceof Later) values[i] = await (values[i] as Later).promise
-    return values
+    try {
+      if (missing) await new GetAll(this, this.#host, { ids, missing, values, timeoutMs, keep }).promise
+      else if (this.#mayTurn()) await turn()
+      for (let i = 0; i < values.length; i++) {
+        const value = values[i]
+        if (!(value instanceof Later)) continue
+        const late = (): Error =>
+          timedOut(values.filter((one) => one instanceof Later).length, ids.length, timeoutMs ?? 0)
+        values[i] = await arrival(value, endsAt, late)
+      }
+      return values
+    } catch (error) {
+      for (const value of values) if (value instanceof Later) value.abandon()
+      throw error
+    }
   }
 
   /** Indices of at least `count` ready ids (or as many as were ready in time), in the order given. */
@@ -171,6 +186,25 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
 
+function endOf(timeoutMs: number | null): number | null {
+  return timeoutMs === null ? null : performance.now() + timeoutMs
+}
+
+function arrival(later: Later, endsAt: number | null, late: () => Error): Promise<unknown> {
+  if (endsAt === null) return later.promise
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => {
+        later.abandon()
+        reject(late())
+      },
+      Math.max(0, endsAt - performance.now()),
+    )
+    const isThere = (): void => clearTimeout(timer)
+    later.promise.then(resolve, reject).finally(isThere)
+  })
+}
+
 function timedOut(missing: number, total: number, timeoutMs: number): Error {
   return makeError('GET_TIMEOUT', { missing, total, timeoutS: timeoutMs / 1000 })
 }
@@ -179,6 +213,8 @@ class GetOne implements Waiter {
   readonly promise: Promise<unknown>
   readonly keep: unknown // A2
   readonly #host: WaitHost
+  readonly #timeoutMs: number | null
+  readonly #endsAt: number | null
   #timer: NodeJS.Timeout | null = null
   #resolve: (value: unknown) => void = () => {}
   #reject: (error: unknown) => void = () => {}
@@ -186,6 +222,8 @@ class GetOne implements Waiter {
   constructor(waiting: Waiting, host: WaitHost, id: ObjectId, timeoutMs: number | null, keep: unknown) {
     this.keep = keep
     this.#host = host
+    this.#timeoutMs = timeoutMs
+    this.#endsAt = endOf(timeoutMs)
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
@@ -206,7 +244,8 @@ class GetOne implements Waiter {
     this.#host.onUnblocked?.()
     try {
       const value = this.#host.read(id)
-      this.#resolve(value instanceof Later ? value.promise : value)
+      const late = (): Error => timedOut(1, 1, this.#timeoutMs ?? 0)
+      this.#resolve(value instanceof Later ? arrival(value, this.#endsAt, late) : value)
     } catch (error) {
       this.#reject(error)
     }

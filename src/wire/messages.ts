@@ -308,6 +308,8 @@ export type ToNode =
   | { readonly t: 'object.resolve'; readonly id: ObjectId }
   /** The copy is not at its usual place: where is it? Answered by `object.located`. */
   | { readonly t: 'object.locate'; readonly storageId: ObjectId }
+  /** Who asked waits no more. An answer may come all the same. */
+  | { readonly t: 'object.unlocate'; readonly storageId: ObjectId }
   /** Hub: hand `body` to the worker `to`; answered by `ref.undeliverable` when that one is dead. */
   | { readonly t: 'ref.route'; readonly to: WorkerTag; readonly body: RefMessage }
   // GCS

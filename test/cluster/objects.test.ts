@@ -1,0 +1,106 @@
+// Stored values between real nodes. Fails when bytes arrive changed, when what is here already comes again, when the two roads (shared memory,
+// sockets) are mixed up, or when something that nobody waits for goes on.
+
+import crypto from 'node:crypto'
+import * as ray from 'ray-ts'
+import { Cluster, type ClusterNode, type NodeOptions } from 'ray-ts/testing'
+import { afterEach, expect, test } from 'vitest'
+import { sleep, until } from '../helpers.ts'
+import { Hosts } from './netns.ts'
+
+const MIB = 1024 * 1024
+const cannot = Hosts.whyNot()
+const closers: (() => unknown)[] = []
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close()
+})
+
+const SOCKETS = { RAY_TS_SHARED_HOST: '0' }
+
+/** A head, where this program is, and nodes with the resources `n1`, `n2`, … */
+async function start(count: number, options: NodeOptions = {}, hosts?: Hosts): Promise<Cluster> {
+  const of = (index: number): NodeOptions => (hosts ? { ...options, host: hosts.host(index) } : options)
+  const nodes = Array.from({ length: count }, (_, i) => ({ ...of(i + 1), resources: { [`n${i + 1}`]: 10 } }))
+  const cluster = await Cluster.start({ head: of(0), nodes })
+  closers.push(() => cluster.shutdown())
+  await cluster.waitForNodes(count + 1)
+  await cluster.connect({ logToDriver: false })
+  await until(async () => (await ray.clusterResources())[`n${count}`] === 10, 'the nodes are seen')
+  return cluster
+}
+
+const on = (index: number) => ({ resources: { [`n${index}`]: 1 }, numCpus: 0 })
+
+/** Bytes that repeat nowhere. */
+function noise(bytes: number): Uint8Array {
+  const value = new Uint8Array(bytes)
+  const block = crypto.randomBytes(MIB)
+  for (let at = 0; at < bytes; at += MIB) {
+    block.writeUInt32LE(at / MIB)
+    value.set(block.subarray(0, bytes - at), at)
+  }
+  return value
+}
+
+const hashOf = (data: Uint8Array): string => crypto.createHash('sha1').update(data).digest('hex')
+
+const look = ray.remote(async (data: Uint8Array) => {
+  const { createHash } = await import('node:crypto')
+  return { hash: createHash('sha1').update(data).digest('hex'), stats: await ray.util.nodeStats() }
+})
+const make = ray.remote((bytes: number, n: number) => new Uint8Array(bytes).fill(n))
+
+test.each(['memory', 'sockets'])(
+  '[ARCH-10] 1 GiB put on one node is read on another as it is; the second read there is local (%s)',
+  async (road) => {
+    const env = road === 'sockets' ? SOCKETS : {}
+    await start(1, { objectStoreMemory: 1500 * MIB, env })
+    const value = noise(1024 * MIB)
+    using ref = ray.put(value)
+    const hash = hashOf(value)
+    const first = await ray.get(look.options(on(1)).remote(ref))
+    expect(first.hash).toBe(hash)
+    const [pulledBytesEver, adoptedObjectsEver] = road === 'sockets' ? [1024 * MIB, 0] : [0, 1]
+    expect(first.stats).toMatchObject({ adoptedObjectsEver, pulledObjects: 1 })
+    expect(first.stats.pulledBytesEver).toBeGreaterThanOrEqual(pulledBytesEver)
+    const second = await ray.get(look.options(on(1)).remote(ref))
+    expect(second.hash).toBe(hash)
+    for (const name of ['pulledBytesEver', 'adoptedObjectsEver', 'pulledObjects'])
+      expect(second.stats[name]).toBe(first.stats[name])
+  },
+)
+
+test('[ARCH-10][OBJ-03] a get whose time is over while its value comes ends then, and what came is given up', async () => {
+  const cluster = await start(1, { env: SOCKETS })
+  const node = cluster.nodes[1] as ClusterNode
+  const ref = make.options(on(1)).remote(50 * MIB, 3)
+  await ray.wait([ref])
+  node.kill('SIGSTOP')
+  await expect(ray.get(ref, { timeoutS: 0.5 })).rejects.toThrow(ray.exceptions.GetTimeoutError)
+  await until(async () => (await ray.util.nodeStats()).pulls === 0, 'the pull is given up')
+  await expect(ray.get([ref, ref], { timeoutS: 0.2 })).rejects.toThrow(ray.exceptions.GetTimeoutError)
+  await until(async () => (await ray.util.nodeStats()).pulls === 0, 'the pull is given up again')
+  node.kill('SIGCONT')
+  const value = await ray.get(ref, { timeoutS: 30 })
+  expect([value.length, value[0], value.at(-1)]).toEqual([50 * MIB, 3, 3])
+})
+
+test.skipIf(cannot !== null)(
+  `[ARCH-10][FT-06] a link that is cut while a value comes costs time and nothing else (${cannot ?? 'as root'})`,
+  async () => {
+    const hosts = Hosts.make(2)
+    closers.push(() => hosts.close())
+    await start(1, { env: SOCKETS, objectStoreMemory: 1500 * MIB }, hosts)
+    const ref = make.options(on(1)).remote(700 * MIB, 5)
+    await ray.wait([ref])
+    const got = ray.get(ref, { timeoutS: 60 })
+    await until(async () => ((await ray.util.nodeStats()).pulledBytesEver ?? 0) > 0, 'it comes')
+    hosts.cut(hosts.host(0), hosts.host(1))
+    const { pulledBytesEver: before = 0 } = await ray.util.nodeStats()
+    expect(before).toBeLessThan(700 * MIB)
+    await sleep(500)
+    hosts.heal()
+    const value = await got
+    expect([value.length, Buffer.alloc(700 * MIB, 5).equals(value)]).toEqual([700 * MIB, true])
+  },
+)
