@@ -272,9 +272,11 @@ test('[ARCH-21] a raylet registers anew on each connection to the GCS, and its l
   const server: GcsServer<ToGcs, FromGcs> = await GcsServer.listen<ToGcs, FromGcs>(
     { host: '127.0.0.1', port: 0, token: TOKEN },
     {
-      onMessage: (nodeId, message) => {
-        log.push(`${nodeId} ${message.t} ${message.count}`)
-        server.send(nodeId, { t: 'ping', count: message.count })
+      onMessages: (nodeId, messages) => {
+        for (const { t, count } of messages) {
+          log.push(`${nodeId} ${t} ${count}`)
+          server.send(nodeId, { t: 'ping', count })
+        }
       },
       onClose: (nodeId) => log.push(`${nodeId} closed`),
     },
@@ -309,7 +311,7 @@ test('[ARCH-21] a raylet gives a GCS up that does not come back in time, and one
     onRefused: (error: WireError) => outcomes.push(`${name} ${error.code}`),
     onGone: () => outcomes.push(`${name} gone`),
   })
-  const server = await GcsServer.listen({ host: '127.0.0.1', port: 0, token: TOKEN }, { onMessage() {}, onClose() {} })
+  const server = await GcsServer.listen({ host: '127.0.0.1', port: 0, token: TOKEN }, { onMessages() {}, onClose() {} })
   const { port } = server
   const options = { host: '127.0.0.1', port, nodeId: 'a', reconnectMs: 300 }
   const stranger = new GcsLink({ ...options, token: 'no' }, events('stranger'))

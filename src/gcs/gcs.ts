@@ -11,7 +11,7 @@
 import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import { type Choosing, choosingFrom, pickNode } from '../scheduling/policies.ts'
-import type { ClusterStatus, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
+import type { BundleStep, ClusterStatus, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
 import type { ExitInfo, FromNode, LeaseSpec, Resources, ToNode } from '../wire/messages.ts'
 import { ActorManager, type Placement } from './actor-manager.ts'
 import { Kv } from './kv.ts'
@@ -21,6 +21,8 @@ import { type GcsChange, type GcsRecord, Journal, readTable } from './records.ts
 
 export type GcsInput =
   | { readonly t: 'fromNode'; readonly nodeId: NodeId; readonly message: NodeToGcs }
+  /** What came of it together: one batch of records for all of it, and one word to each node about bundles. */
+  | { readonly t: 'manyFromNode'; readonly nodeId: NodeId; readonly messages: readonly NodeToGcs[] }
   /** Its connection closed. */
   | { readonly t: 'nodeGone'; readonly nodeId: NodeId; readonly detail: string }
 export type GcsEffect =
@@ -165,6 +167,10 @@ export class Gcs {
       if (this.nodes.get(nodeId)) this.#timer(`nodeGone ${nodeId}`, now + this.#config.reconnectGraceMs)
       return
     }
+    if (event.t === 'manyFromNode') {
+      for (const message of event.messages) this.#onLocal(now, { t: 'fromNode', nodeId, message })
+      return
+    }
     const { message } = event
     this.nodes.answered(nodeId)
     switch (message.t) {
@@ -192,10 +198,9 @@ export class Gcs {
         return this.#workerGone(message.exit)
       case 'forward':
         return this.#onForward(now, message.from, message.message)
-      case 'bundle.prepared':
-        return this.groups.prepared(now, message.bundle, message.attempt, message.isReserved)
-      case 'bundle.committed':
-        return this.groups.committed(now, message.bundle, message.attempt)
+      case 'bundles.done':
+        for (const answer of message.answers) this.groups.answered(now, answer)
+        return
       case 'group.follow':
         return this.groups.follow(nodeId, message.groupId)
       case 'pong':
@@ -327,12 +332,21 @@ export class Gcs {
   }
 
   #performGroups(now: Ms): void {
+    const steps = new Map<NodeId, BundleStep[]>()
+    const tellSteps = (nodeId: NodeId): void => {
+      const all = steps.get(nodeId)
+      if (steps.delete(nodeId)) this.#toNode(nodeId, { t: 'bundles.do', steps: all ?? [] })
+    }
     for (const effect of this.groups.drain()) {
       if (effect.t === 'send') this.#deliver(effect.to, effect.message)
-      else if (effect.t === 'toNode') this.#toNode(effect.nodeId, effect.message)
-      else if (effect.t === 'timer') this.#timer(`pg ${effect.key}`, now + effect.afterMs)
+      else if (effect.t === 'bundles') steps.set(effect.nodeId, [...(steps.get(effect.nodeId) ?? []), effect.step])
+      else if (effect.t === 'toNode') {
+        tellSteps(effect.nodeId)
+        this.#toNode(effect.nodeId, effect.message)
+      } else if (effect.t === 'timer') this.#timer(`pg ${effect.key}`, now + effect.afterMs)
       else this.actors.placeWaiting()
     }
+    for (const nodeId of [...steps.keys()]) tellSteps(nodeId)
   }
 
   #performActors(now: Ms): void {

@@ -39,6 +39,8 @@ interface Member {
   readonly index: number
   /** Pings since the last answer. */
   unanswered: number
+  /** `view.available` was copied since its last report, and may be changed in place. */
+  isOwn: boolean
 }
 
 type Register = NodeToGcs & { t: 'node.register' }
@@ -85,7 +87,7 @@ export class NodeManager {
       }
       this.#index = index + 1
       for (const block of view.tagBlocks) this.#tags.add(block, nodeId)
-      const state = { isConnected: false, isAwaited: !isDead, demand: [], unanswered: 0 }
+      const state = { isConnected: false, isAwaited: !isDead, demand: [], unanswered: 0, isOwn: false }
       this.#members.set(nodeId, { view, index, processes: new Set(), ...state })
       this.table.set(view)
       if (isDead) this.#dead.push(nodeId)
@@ -120,7 +122,8 @@ export class NodeManager {
     const index = known?.index ?? this.#index++
     const isAwaited = known?.isAwaited ?? false
     const demand = known?.demand ?? []
-    this.#members.set(nodeId, { view, index, processes, isConnected: true, isAwaited, demand, unanswered: 0 })
+    const own = { isConnected: true, isAwaited, demand, unanswered: 0, isOwn: false }
+    this.#members.set(nodeId, { view, index, processes, ...own })
     this.table.set(view)
     this.#changed.add(nodeId)
     this.#record(nodeId)
@@ -143,6 +146,7 @@ export class NodeManager {
     const member = this.#living(nodeId)
     if (!member) return false
     const before = member.view.available
+    member.isOwn = false
     this.#change(member, { available, waiting: waiting ?? member.view.waiting })
     for (const name in available) if ((available[name] as number) > (before[name] ?? 0)) return true
     return false
@@ -152,8 +156,10 @@ export class NodeManager {
   take(nodeId: NodeId, resources: Resources): void {
     const member = this.#living(nodeId)
     if (!member) return
-    const available = { ...member.view.available }
+    // A node of many bundles has many names: copied once for all that goes there between two reports.
+    const available = member.isOwn ? member.view.available : { ...member.view.available }
     subtract(available, resources)
+    member.isOwn = true
     this.#change(member, { available })
   }
 

@@ -4,11 +4,8 @@
 import { expect, test } from 'vitest'
 import { NodeTable, type SchedulableNode } from '../scheduling/node-table.ts'
 import { subtract, toResources } from '../scheduling/resources.ts'
-import type { GcsToNode } from '../wire/cluster.ts'
 import type { GroupAnswer, GroupInfo, GroupSpec, GroupStrategy } from '../wire/groups.ts'
 import { PlacementGroupManager } from './placement-group-manager.ts'
-
-type ToNode = GcsToNode & { readonly t: `bundle.${string}` | 'group.is' }
 
 class Fixture {
   readonly table = new NodeTable()
@@ -56,33 +53,33 @@ class Fixture {
       if (effect.t === 'timer') this.timers.push(effect)
       else if (effect.t === 'changed') this.changes++
       else if (effect.t === 'send') this.answers.push(effect.message as GroupAnswer)
-      else {
-        const message = effect.message as ToNode
-        if (message.t === 'group.is') {
-          const nodes = message.group.bundles.map(({ nodeId }) => nodeId ?? '-')
-          this.followed.push(`${effect.nodeId}: ${message.group.state} ${nodes.join(' ')}`)
-          continue
-        }
-        const { groupId, index } = message.bundle
-        const attempt = 'attempt' in message ? ` #${message.attempt}` : ''
-        told.push(`${effect.nodeId} ${message.t.slice('bundle.'.length)} ${groupId}.${index}${attempt}`)
+      else if (effect.t === 'bundles') {
+        const { nodeId, step } = effect
+        const { groupId, indices } = step.bundles
+        const attempt = 'attempt' in step ? ` #${step.attempt}` : ''
+        const whole = 'isWhole' in step && step.isWhole ? ' whole' : ''
+        told.push(`${nodeId} ${step.t} ${groupId}.${indices.join('+')}${attempt}${whole}`)
+      } else if (effect.message.t === 'group.is') {
+        const { group } = effect.message
+        const nodes = group.bundles.map(({ nodeId }) => nodeId ?? '-')
+        this.followed.push(`${effect.nodeId}: ${group.state} ${nodes.join(' ')}`)
       }
     }
     return told
   }
 
   prepared(groupId: string, indices: readonly number[], attempt: number, isReserved = true): void {
-    for (const index of indices) this.manager.prepared(this.now, { groupId, index }, attempt, isReserved)
+    this.manager.answered(this.now, { t: 'prepared', bundles: { groupId, indices }, attempt, isReserved })
   }
 
   committed(groupId: string, indices: readonly number[], attempt: number): void {
-    for (const index of indices) this.manager.committed(this.now, { groupId, index }, attempt)
+    this.manager.answered(this.now, { t: 'committed', bundles: { groupId, indices }, attempt })
   }
 
   make(CPUs: readonly number[], strategy: GroupStrategy, more: Partial<GroupSpec> = {}): string {
     const groupId = this.create(CPUs, strategy, more)
     const indices = CPUs.map((_, index) => index)
-    this.prepared(groupId, indices, 1)
+    if (new Set(this.info(groupId).nodes).size > 1) this.prepared(groupId, indices, 1)
     this.committed(groupId, indices, 1)
     expect(this.info(groupId).state).toBe('CREATED')
     this.told()
@@ -144,7 +141,36 @@ test('[PG-02] what fits no node waits with the reason, and goes as soon as a nod
   })
   world.add('c', 4)
   world.manager.nodeJoined(0, 'c', [])
-  expect(world.told()).toEqual(['c prepare g1.0 #1', 'c prepare g1.1 #1'])
+  expect(world.told()).toEqual(['c prepare g1.0+1 #1 whole'])
+})
+
+test('[PG-01][PG-03] what goes to one node is reserved and usable in one round trip; a refusal, and nothing is', () => {
+  const world = new Fixture({ a: 2, b: 2 })
+  const group = world.create([1, 1], 'STRICT_PACK')
+  world.manager.onRequest(0, 7, { t: 'pg.wait', requestId: 3, groupId: group, timeoutMs: null })
+  expect(world.told()).toEqual(['a prepare g1.0+1 #1 whole'])
+  world.prepared(group, [0, 1], 1, false)
+  expect([world.told(), world.info(group).nodes]).toEqual([[], [null, null]])
+  world.manager.onTimer('retry g1')
+  expect(world.told()).toEqual(['b prepare g1.0+1 #3 whole'])
+  world.committed(group, [0, 1], 1) // R3
+  expect(world.info(group).state).toBe('PENDING')
+  world.committed(group, [0, 1], 3)
+  expect(world.info(group)).toMatchObject({ state: 'CREATED', nodes: ['b', 'b'] })
+  expect([world.told(), world.answers]).toEqual([[], [{ t: 'pg.ready', requestId: 3, isReady: true, error: null }]])
+})
+
+test('[PG-01] what goes to two nodes is committed on neither before both have prepared, also when a node is told again', () => {
+  const world = new Fixture({ a: 2, b: 1 })
+  const group = world.create([1, 1, 1], 'SPREAD')
+  expect(world.told()).toEqual(['a prepare g1.0+2 #1', 'b prepare g1.1 #1'])
+  world.manager.nodeResumed('a')
+  expect(world.told()).toEqual(['a prepare g1.0+2 #1'])
+  world.prepared(group, [1], 1)
+  world.manager.nodeResumed('a')
+  expect(world.told()).toEqual(['a prepare g1.0+2 #1'])
+  world.prepared(group, [0, 2], 1)
+  expect(world.told()).toEqual(['a commit g1.0+2 #1', 'b commit g1.1 #1'])
 })
 
 test('[PG-03] PACK takes one node while one has room', () => {
@@ -166,9 +192,8 @@ test('[PG-11] bundles of a dead node find another, the others stay; who follows 
   world.manager.follow('a', group)
   world.table.delete('b')
   world.manager.nodeDied(0, 'b')
-  expect(world.told()).toEqual(['c prepare g1.1 #2'])
+  expect(world.told()).toEqual(['c prepare g1.1 #2 whole'])
   expect(world.info(group)).toMatchObject({ state: 'RESCHEDULING', nodes: ['a', 'c'] })
-  world.prepared(group, [1], 2)
   world.committed(group, [1], 2)
   expect(world.info(group)).toMatchObject({ state: 'CREATED', nodes: ['a', 'c'] })
   expect(world.followed).toEqual(['a: CREATED a b', 'a: RESCHEDULING a -', 'a: CREATED a c'])
@@ -196,7 +221,7 @@ test('[PG-11] a node that dies between prepare and commit loses its bundle; the 
   world.table.delete('b')
   world.manager.nodeDied(0, 'b')
   world.committed(group, [0], 1)
-  expect(world.told()).toEqual(['c prepare g1.1 #2'])
+  expect(world.told()).toEqual(['c prepare g1.1 #2 whole'])
   expect(world.info(group).state).toBe('RESCHEDULING')
 })
 
@@ -204,16 +229,15 @@ test('a removed group returns all, answers who waits, and frees its name; what c
   const world = new Fixture({ a: 2 })
   const group = world.create([1, 1], 'PACK', { name: 'n' })
   world.manager.onRequest(0, 7, { t: 'pg.wait', requestId: 3, groupId: group, timeoutMs: 50 })
-  world.prepared(group, [0], 1)
   world.told()
   world.manager.onRequest(0, 1, { t: 'pg.remove', groupId: group })
-  expect(world.told()).toEqual(['a return g1.0', 'a return g1.1'])
+  expect(world.told()).toEqual(['a return g1.0+1'])
   expect(world.answers.pop()).toMatchObject({
     t: 'pg.ready',
     isReady: false,
     error: { code: 'PLACEMENT_GROUP_REMOVED' },
   })
-  world.prepared(group, [1], 1)
+  world.committed(group, [0, 1], 1)
   world.manager.onRequest(0, 1, { t: 'pg.remove', groupId: group })
   world.manager.onTimer('wait g1 7 3')
   expect([world.told(), world.answers]).toEqual([[], []])
@@ -268,7 +292,7 @@ test('a node that comes back: what it should not hold is returned, what it lacks
   world.manager.nodeJoined(0, at, [{ groupId: group, index: 0 }])
   expect(world.told()).toEqual([])
   world.manager.nodeJoined(0, at, [])
-  expect(world.told()).toEqual([`${elsewhere} prepare g1.0 #2`])
+  expect(world.told()).toEqual([`${elsewhere} prepare g1.0 #2 whole`])
 })
 
 test('an actor in a group: waits for its bundle, goes there, or is refused when it is too large or the group gone', () => {
@@ -284,7 +308,6 @@ test('an actor in a group: waits for its bundle, goes there, or is refused when 
       strategy,
     )
   expect(place(1)).toEqual({ kind: 'wait' })
-  world.prepared(group, [0], 1)
   world.committed(group, [0], 1)
   expect(place(1)).toEqual({ kind: 'node', nodeId: 'a', mayWait: true })
   expect(place(2)).toMatchObject({ kind: 'refused', error: { code: 'BUNDLE_TOO_SMALL' } })

@@ -5,6 +5,8 @@
 //        └──────────┘                                                        └────── plan, prepare, commit ◄──────┘ bundles
 //     any ──removed, its job ended──► REMOVED
 //
+// Where all bundles of an attempt lie on one node, that node prepares and commits them in one step: a group takes one round trip then.
+//
 // Invariants:
 //   R1. All or nothing: no bundle is committed before all of the attempt are prepared; what a failed attempt has prepared is returned.
 //   R2. A bundle lies on one node at most; what is sent to a node about a bundle is in order (prepare, commit, return).
@@ -15,12 +17,12 @@
 
 import type { ActorId, JobId, NodeId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
-import { type GroupAsk, planGroup } from '../scheduling/bundles.ts'
+import { type GroupAsk, planGroup, sumOf } from '../scheduling/bundles.ts'
 import { parseSelector } from '../scheduling/labels.ts'
 import type { NodeTable } from '../scheduling/node-table.ts'
 import { type Ask, type Choosing, pickNode } from '../scheduling/policies.ts'
 import { fits } from '../scheduling/resources.ts'
-import type { BundleId, GcsToNode } from '../wire/cluster.ts'
+import type { BundleAnswer, BundleId, BundleSet, BundleStep, GcsToNode } from '../wire/cluster.ts'
 import type { FollowedGroup, GroupInfo, GroupRequest, GroupSpec, GroupState, GroupStats } from '../wire/groups.ts'
 import type {
   FromNode,
@@ -42,9 +44,11 @@ const NO_CHOICE: Choosing = { random: () => 0, spreadNext: 0 }
 /** When resources become free, so many of those that wait are tried at once; the others at their time. */
 const KICKED_MAX = 8
 
+type Phase = 'none' | 'preparing' | 'prepared' | 'committed'
+
 interface Bundle {
   nodeId: NodeId | null
-  phase: 'none' | 'preparing' | 'prepared' | 'committed'
+  phase: Phase
 }
 
 interface Group {
@@ -99,6 +103,8 @@ export interface GroupNodes {
 export type GroupEffect =
   | { readonly t: 'send'; readonly to: WorkerTag; readonly message: FromNode }
   | { readonly t: 'toNode'; readonly nodeId: NodeId; readonly message: GcsToNode }
+  /** In order with what else goes to that node. */
+  | { readonly t: 'bundles'; readonly nodeId: NodeId; readonly step: BundleStep }
   /** Call `onTimer(key)` then. */
   | { readonly t: 'timer'; readonly key: string; readonly afterMs: Ms }
   /** Actors that wait for a bundle may be placed, or refused, now. */
@@ -149,17 +155,10 @@ export class PlacementGroupManager {
 
   /** It is connected (again), and `nodeJoined` has compared what it holds: what it may not have heard is said again. */
   nodeResumed(nodeId: NodeId): void {
-    for (const { spec, bundles, attempt } of this.#groups.values()) {
-      const isCommitting = !bundles.some(({ phase }) => phase === 'preparing')
-      for (const [index, own] of bundles.entries()) {
-        if (own.nodeId !== nodeId) continue
-        const bundle = { groupId: spec.groupId, index }
-        const resources = spec.bundles[index] as Resources
-        if (own.phase === 'preparing') this.#toNode(nodeId, { t: 'bundle.prepare', bundle, attempt, resources })
-        else if (own.phase === 'prepared' && isCommitting) {
-          this.#toNode(nodeId, { t: 'bundle.commit', bundle, attempt })
-        }
-      }
+    for (const group of this.#groups.values()) {
+      const isCommitting = !group.bundles.some(({ phase }) => phase === 'preparing')
+      this.#prepare(group, nodeId)
+      if (isCommitting) this.#commit(group, nodeId)
     }
   }
 
@@ -283,31 +282,35 @@ export class PlacementGroupManager {
     return next === undefined ? { kind: 'wait' } : { kind: 'node', nodeId: next, mayWait: true }
   }
 
-  prepared(now: Ms, bundle: BundleId, attempt: number, isReserved: boolean): void {
-    const group = this.#groups.get(bundle.groupId)
-    const own = group?.bundles[bundle.index]
-    if (!group || own?.phase !== 'preparing' || group.attempt !== attempt) return // R3
+  answered(now: Ms, answer: BundleAnswer): void {
+    if (answer.t === 'prepared') this.#prepared(now, answer.bundles, answer.attempt, answer.isReserved)
+    else this.#committed(now, answer.bundles, answer.attempt)
+  }
+
+  #prepared(now: Ms, { groupId, indices }: BundleSet, attempt: number, isReserved: boolean): void {
+    const group = this.#groups.get(groupId)
+    if (!group || group.attempt !== attempt) return // R3
+    const own = bundlesOf(group, indices).filter(({ phase }) => phase === 'preparing')
+    if (own.length === 0) return
     this.#changed(group)
-    if (!isReserved) {
-      own.phase = 'none' // Nothing to return there.
-      own.nodeId = null
-      return this.#failAttempt(group, 'a node has less free than it said')
+    for (const bundle of own) {
+      bundle.phase = isReserved ? 'prepared' : 'none' // Nothing to return there.
+      if (!isReserved) bundle.nodeId = null
     }
-    own.phase = 'prepared'
+    if (!isReserved) return this.#failAttempt(group, 'a node has less free than it said')
     if (group.bundles.some(({ phase }) => phase === 'preparing')) return
     group.state = group.state === 'PENDING' ? 'PREPARED' : group.state
-    for (const [index, { phase, nodeId }] of group.bundles.entries()) {
-      if (phase === 'prepared' && nodeId !== null)
-        this.#toNode(nodeId, { t: 'bundle.commit', bundle: { groupId: bundle.groupId, index }, attempt })
-    }
+    for (const nodeId of nodesOf(group, 'prepared')) this.#commit(group, nodeId)
     this.#settle(now, group)
   }
 
-  committed(now: Ms, bundle: BundleId, attempt: number): void {
-    const group = this.#groups.get(bundle.groupId)
-    const own = group?.bundles[bundle.index]
-    if (!group || own?.phase !== 'prepared' || group.attempt !== attempt) return // R3
-    own.phase = 'committed'
+  #committed(now: Ms, { groupId, indices }: BundleSet, attempt: number): void {
+    const group = this.#groups.get(groupId)
+    if (!group || group.attempt !== attempt) return // R3
+    // 'preparing': its node had all of them, and was told to commit what it can reserve.
+    const own = bundlesOf(group, indices).filter(({ phase }) => phase === 'prepared' || phase === 'preparing')
+    if (own.length === 0) return
+    for (const bundle of own) bundle.phase = 'committed'
     this.#changed(group)
     this.#settle(now, group)
   }
@@ -336,7 +339,7 @@ export class PlacementGroupManager {
     for (const bundle of holds) {
       const own = this.#groups.get(bundle.groupId)?.bundles[bundle.index]
       if (own?.nodeId !== nodeId || own.phase === 'none')
-        this.#toNode(nodeId, { t: 'bundle.return', bundle, detail: 'its placement group is gone' })
+        this.#return(nodeId, { groupId: bundle.groupId, indices: [bundle.index] }, 'its placement group is gone')
     }
     for (const group of this.#groups.values()) {
       this.#lose(now, group, (index) => {
@@ -418,19 +421,35 @@ export class PlacementGroupManager {
     this.#changed(group)
     group.schedulingState = 'SCHEDULING_STARTED'
     group.reason = 'its bundles are being reserved'
-    const attempt = ++group.attempt
-    for (const [index, nodeId] of plan.nodeOf) {
-      const resources = spec.bundles[index] as Resources
-      group.bundles[index] = { nodeId, phase: 'preparing' }
-      this.#nodes.take(nodeId, resources)
-      this.#toNode(nodeId, {
-        t: 'bundle.prepare',
-        bundle: { groupId: spec.groupId, index },
-        attempt,
-        resources,
-      })
+    group.attempt++
+    for (const [index, nodeId] of plan.nodeOf) group.bundles[index] = { nodeId, phase: 'preparing' }
+    for (const nodeId of nodesOf(group, 'preparing')) {
+      const takes = sumOf(indicesOf(group, nodeId, 'preparing').map((index) => spec.bundles[index] as Resources))
+      this.#nodes.take(nodeId, takes)
+      this.#prepare(group, nodeId)
     }
     return true
+  }
+
+  /** What that node has to reserve in this attempt. */
+  #prepare(group: Group, nodeId: NodeId): void {
+    const { spec, attempt } = group
+    const indices = indicesOf(group, nodeId, 'preparing')
+    if (indices.length === 0) return
+    const isWhole = group.bundles.every(
+      (own) => own.phase !== 'prepared' && (own.phase !== 'preparing' || own.nodeId === nodeId),
+    )
+    const resources = indices.map((index) => spec.bundles[index] as Resources)
+    const bundles = { groupId: spec.groupId, indices }
+    this.#do(nodeId, { t: 'prepare', bundles, attempt, resources, isWhole })
+  }
+
+  /** R1 */
+  #commit(group: Group, nodeId: NodeId): void {
+    const { spec, attempt } = group
+    const indices = indicesOf(group, nodeId, 'prepared')
+    if (indices.length === 0) return
+    this.#do(nodeId, { t: 'commit', bundles: { groupId: spec.groupId, indices }, attempt })
   }
 
   #retryLater(group: Group): void {
@@ -448,8 +467,7 @@ export class PlacementGroupManager {
     group.attempt++ // R3
     this.#changed(group)
     group.triedAt = -1
-    for (const [index, { phase }] of group.bundles.entries())
-      if (phase === 'preparing' || phase === 'prepared') this.#giveBack(group, index, reason)
+    this.#giveBack(group, ['preparing', 'prepared'], reason)
     group.reason = reason
     group.schedulingState = 'NO_RESOURCES'
     this.#retryLater(group)
@@ -494,7 +512,7 @@ export class PlacementGroupManager {
 
   #end(group: Group, reason: string, error: WireError): void {
     const { name, namespace, groupId } = group.spec
-    for (const [index, { phase }] of group.bundles.entries()) if (phase !== 'none') this.#giveBack(group, index, reason)
+    this.#giveBack(group, ['preparing', 'prepared', 'committed'], reason)
     group.state = 'REMOVED'
     group.schedulingState = 'REMOVED'
     group.reason = reason
@@ -516,11 +534,17 @@ export class PlacementGroupManager {
     this.#journal.remove('group', forgotten)
   }
 
-  #giveBack(group: Group, index: number, detail: string): void {
-    const { nodeId } = group.bundles[index] as Bundle
-    group.bundles[index] = { nodeId: null, phase: 'none' }
-    if (nodeId === null) return
-    this.#toNode(nodeId, { t: 'bundle.return', bundle: { groupId: group.spec.groupId, index }, detail })
+  #giveBack(group: Group, phases: readonly Phase[], detail: string): void {
+    const { groupId } = group.spec
+    for (const nodeId of nodesOf(group, ...phases)) {
+      const indices = indicesOf(group, nodeId, ...phases)
+      for (const index of indices) group.bundles[index] = { nodeId: null, phase: 'none' }
+      this.#return(nodeId, { groupId, indices }, detail)
+    }
+  }
+
+  #return(nodeId: NodeId, bundles: BundleSet, detail: string): void {
+    this.#do(nodeId, { t: 'return', bundles, detail })
   }
 
   /** Followers, and actors that wait. */
@@ -536,6 +560,10 @@ export class PlacementGroupManager {
 
   #toNode(nodeId: NodeId, message: GcsToNode): void {
     this.#fx.push({ t: 'toNode', nodeId, message })
+  }
+
+  #do(nodeId: NodeId, step: BundleStep): void {
+    this.#fx.push({ t: 'bundles', nodeId, step })
   }
 
   #timer(key: string, afterMs: Ms): void {
@@ -568,6 +596,22 @@ function newGroup(now: Ms, spec: GroupSpec, index: number): Group {
     triedAt: -1,
     isJobOver: false,
   }
+}
+
+function bundlesOf({ bundles }: Group, indices: readonly number[]): Bundle[] {
+  return indices.flatMap((index) => bundles[index] ?? [])
+}
+
+/** Which of its bundles are in one of these phases on that node. */
+function indicesOf({ bundles }: Group, nodeId: NodeId, ...phases: readonly Phase[]): number[] {
+  return bundles.flatMap((own, index) => (own.nodeId === nodeId && phases.includes(own.phase) ? [index] : []))
+}
+
+/** Each once: where bundles in one of these phases are. */
+function nodesOf({ bundles }: Group, ...phases: readonly Phase[]): Set<NodeId> {
+  const nodes = new Set<NodeId>()
+  for (const { nodeId, phase } of bundles) if (nodeId !== null && phases.includes(phase)) nodes.add(nodeId)
+  return nodes
 }
 
 function infoOf(group: Group): GroupInfo {

@@ -3,7 +3,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
-import type { GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
+import type { BundleAnswer, BundleStep, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
 import type { GroupSpec } from '../wire/groups.ts'
 import { type ActorSpec, type ExitInfo, PROTOCOL_VERSION, type ToNode, type WorkerAddress } from '../wire/messages.ts'
 import { Gcs, type GcsInput } from './gcs.ts'
@@ -93,6 +93,24 @@ class World {
     const taken = this.said.filter(({ message }) => message.t === t)
     this.said = this.said.filter(({ message }) => message.t !== t)
     return taken as { nodeId: NodeId; message: GcsToNode & { t: T } }[]
+  }
+
+  /** Of what nodes were told to do with bundles. */
+  steps<T extends BundleStep['t']>(t: T): { nodeId: NodeId; message: BundleStep & { t: T } }[] {
+    const isWanted = (step: BundleStep): boolean => step.t === t
+    const taken = this.said.flatMap(({ nodeId, message }) => {
+      if (message.t !== 'bundles.do') return []
+      return message.steps.filter(isWanted).map((step) => ({ nodeId, message: step as BundleStep & { t: T } }))
+    })
+    this.said = this.said.map(({ nodeId, message }) => {
+      if (message.t !== 'bundles.do') return { nodeId, message }
+      return { nodeId, message: { ...message, steps: message.steps.filter((step) => !isWanted(step)) } }
+    })
+    return taken
+  }
+
+  answer(nodeId: NodeId, ...answers: BundleAnswer[]): void {
+    this.tell(nodeId, { t: 'bundles.done', answers })
   }
 
   delivered(): unknown[] {
@@ -244,13 +262,14 @@ describe('the state', () => {
       ask({ t: 'pg.create', spec: groupSpec(one.group, { name, detached, strategy }) })
     } else if (one.t === 'removeGroup') ask({ t: 'pg.remove', groupId: one.group })
     else if (one.t === 'reserved') {
-      for (const { nodeId, message } of world.take('bundle.prepare')) {
-        const { bundle, attempt } = message
-        world.tell(nodeId, { t: 'bundle.prepared', bundle, attempt, isReserved: one.isReserved })
+      for (const { nodeId, message } of world.steps('prepare')) {
+        const { bundles, attempt, isWhole } = message
+        if (isWhole && one.isReserved) world.answer(nodeId, { t: 'committed', bundles, attempt })
+        else world.answer(nodeId, { t: 'prepared', bundles, attempt, isReserved: one.isReserved })
       }
     } else if (one.t === 'committed') {
-      for (const { nodeId, message } of world.take('bundle.commit')) {
-        world.tell(nodeId, { t: 'bundle.committed', bundle: message.bundle, attempt: message.attempt })
+      for (const { nodeId, message } of world.steps('commit')) {
+        world.answer(nodeId, { t: 'committed', bundles: message.bundles, attempt: message.attempt })
       }
     }
   }
@@ -419,6 +438,7 @@ describe('nodes come back', () => {
     const world = new World()
     world.register('n1', stateOf([1]))
     world.ask('n1', 1, { t: 'pg.create', spec: groupSpec('g1', { name: 'x' }) })
+    world.steps('prepare')
     const bundles = [0, 1].map((index) => ({ groupId: 'g1', index }))
     const table = (): unknown => {
       world.ask('n1', 1, { t: 'pg.find', requestId: 1, name: 'x', namespace: 'ns' })
@@ -429,23 +449,15 @@ describe('nodes come back', () => {
       world.register('n1', { ...stateOf([1]), bundles: held })
       world.tell('n1', { t: 'node.resumed' })
     }
-    // It had prepared both; its word was not durable, and is said again.
+    // It had committed both; its word was not durable, and is said again.
     back(bundles)
-    const prepares = world.take('bundle.prepare')
-    expect(prepares.map(({ message }) => message.bundle.index)).toEqual([0, 1])
-    for (const { bundle, attempt } of prepares.map(({ message }) => message)) {
-      world.tell('n1', { t: 'bundle.prepared', bundle, attempt, isReserved: true })
-    }
-    // Nor had it heard that it should commit them.
-    back(bundles)
-    const commits = world.take('bundle.commit')
-    expect(commits).toHaveLength(2)
-    for (const { bundle, attempt } of commits.map(({ message }) => message)) {
-      world.tell('n1', { t: 'bundle.committed', bundle, attempt })
-    }
+    const [prepare, ...others] = world.steps('prepare').map(({ message }) => message)
+    expect([prepare?.bundles.indices, prepare?.isWhole, others]).toEqual([[0, 1], true, []])
+    const attempt = prepare?.attempt ?? 0
+    world.answer('n1', { t: 'committed', bundles: { groupId: 'g1', indices: [0, 1] }, attempt })
     expect(table()).toMatchObject([{ info: { state: 'CREATED', nodes: ['n1', 'n1'] } }])
     back(bundles)
-    expect([table(), world.take('bundle.return'), world.take('bundle.prepare')]).toMatchObject([
+    expect([table(), world.steps('return'), world.steps('prepare')]).toMatchObject([
       [{ info: { state: 'CREATED', nodes: ['n1', 'n1'] } }],
       [],
       [],
@@ -453,11 +465,37 @@ describe('nodes come back', () => {
     // One is not there any more: it is reserved again.
     back(bundles.slice(1))
     // (Twice, maybe: raylets take it once.)
-    expect(new Set(world.take('bundle.prepare').map(({ message }) => message.bundle.index))).toEqual(new Set([0]))
+    expect(new Set(world.steps('prepare').flatMap(({ message }) => message.bundles.indices))).toEqual(new Set([0]))
     expect(table()).toMatchObject([{ info: { state: 'RESCHEDULING' } }])
     world.ask('n1', 1, { t: 'pg.remove', groupId: 'g1' })
     back(bundles)
-    expect(world.take('bundle.return')).toHaveLength(2)
+    expect(world.steps('return')).toHaveLength(2)
+  })
+
+  test('[ARCH-07][PG-01] a group of two nodes that had prepared commits after a restart, once both have', () => {
+    const world = new World()
+    for (const nodeId of ['n1', 'n2']) world.register(nodeId, nodeId === 'n1' ? stateOf([1]) : undefined)
+    world.ask('n1', 1, { t: 'pg.create', spec: groupSpec('g1', { strategy: 'STRICT_SPREAD' }) })
+    const [first, second] = world.steps('prepare')
+    if (!first || !second) throw new Error('two nodes are asked')
+    const { bundles, attempt } = first.message
+    world.answer(first.nodeId, { t: 'prepared', bundles, attempt, isReserved: true })
+    const back = (): void => {
+      world.restart()
+      for (const { nodeId, message } of [first, second]) {
+        const [index = 0] = message.bundles.indices
+        world.register(nodeId, { ...stateOf(nodeId === 'n1' ? [1] : []), bundles: [{ groupId: 'g1', index }] })
+        world.tell(nodeId, { t: 'node.resumed' })
+      }
+    }
+    back()
+    expect(world.steps('commit')).toEqual([])
+    const again = world.steps('prepare')
+    expect(again.map(({ nodeId, message }) => [nodeId, message.isWhole])).toEqual([[second.nodeId, false]])
+    world.answer(second.nodeId, { t: 'prepared', bundles: second.message.bundles, attempt, isReserved: true })
+    expect(world.steps('commit')).toHaveLength(2)
+    back() // Neither had heard that it should commit.
+    expect(world.steps('commit')).toHaveLength(2)
   })
 
   test('[ARCH-07][PG-01] a group that found no room looks on', () => {
@@ -466,7 +504,7 @@ describe('nodes come back', () => {
     world.restart()
     expect([...world.timers.keys()]).toContain('pg retry g1')
     world.register('n1', stateOf([1]))
-    expect(world.take('bundle.prepare')).toHaveLength(2)
+    expect(world.steps('prepare').map(({ message }) => message.bundles.indices)).toEqual([[0, 1]])
   })
 
   test('[ARCH-07] views go on above what was told before', () => {

@@ -37,6 +37,20 @@ test('[PG-01] a bundle is reserved when it fits, usable when committed, and give
   expect([manager.free, manager.total]).toEqual([toResources({ CPU: 4, GPU: 2 }), toResources({ CPU: 4, GPU: 2 })])
 })
 
+test('[PG-01] what is asked for in one word is reserved whole or not at all (B4), and committed as far as it is there', () => {
+  const manager = new LeaseManager(toResources({ CPU: 4 }))
+  const set = (...indices: number[]) => ({ groupId: GROUP, indices })
+  const cpus = (...all: number[]) => all.map((CPU) => toResources({ CPU }))
+  expect(manager.bundles.prepareAll(set(0, 1, 2), 1, cpus(1, 2, 2))).toBe(false)
+  expect([manager.free, manager.bundles.list()]).toEqual([toResources({ CPU: 4 }), []])
+  expect(manager.bundles.prepareAll(set(0, 1), 1, cpus(1, 2))).toBe(true)
+  expect(manager.bundles.prepareAll(set(0, 1), 1, cpus(1, 2))).toBe(true) // Said twice, done once (B2).
+  expect(manager.free).toEqual(toResources({ CPU: 1 }))
+  manager.bundles.leave(id(0))
+  expect(manager.bundles.commitAll(set(0, 1), 1)).toEqual([1])
+  manager.check()
+})
+
 test("[PG-07] a lease takes from its bundle only, and from the bundle's own GPUs", () => {
   const manager = new LeaseManager(toResources({ CPU: 2, GPU: 2 }))
   manager.bundles.prepare(id(0), 1, toResources({ CPU: 1, GPU: 1 }))

@@ -7,11 +7,12 @@
 //   B1. For every resource: free + held by leases + reserved by bundles = total, the bundles' names included.
 //   B2. Preparing, committing and returning twice is doing it once; a newer attempt replaces an older one.
 //   B3. A lease in a bundle takes from that bundle only, its GPUs included.
+//   B4. What the GCS asks for in one word is reserved whole or not at all.
 
 import type { PlacementGroupId } from '../ids/ids.ts'
 import { bundleCapacity, bundleDemand } from '../scheduling/bundle-names.ts'
 import { add, fits, pickGpus, subtract, UNITS } from '../scheduling/resources.ts'
-import type { BundleId } from '../wire/cluster.ts'
+import type { BundleAnswer, BundleId, BundleSet, BundleStep } from '../wire/cluster.ts'
 import type { LeaseSpec, Resources } from '../wire/messages.ts'
 
 /** What the node has, shared with the lease manager. */
@@ -43,6 +44,37 @@ export class Bundles {
 
   constructor(node: NodeResources) {
     this.#node = node
+  }
+
+  /** What the GCS asks for, and the answer to it. */
+  perform(step: BundleStep): BundleAnswer | undefined {
+    const { bundles } = step
+    if (step.t === 'return') {
+      for (const index of bundles.indices) this.leave({ groupId: bundles.groupId, index })
+      return undefined
+    }
+    const { attempt } = step
+    if (step.t === 'prepare') {
+      const isReserved = this.prepareAll(bundles, attempt, step.resources)
+      if (!isReserved || !step.isWhole) return { t: 'prepared', bundles, attempt, isReserved }
+    }
+    const indices = this.commitAll(bundles, attempt)
+    return indices.length > 0 ? { t: 'committed', bundles: { ...bundles, indices }, attempt } : undefined
+  }
+
+  /** True: they are reserved (B4). `resources`: one for each index. */
+  prepareAll({ groupId, indices }: BundleSet, attempt: number, resources: readonly Resources[]): boolean {
+    for (const [place, index] of indices.entries()) {
+      if (this.prepare({ groupId, index }, attempt, resources[place] ?? {})) continue
+      for (const earlier of indices.slice(0, place)) this.leave({ groupId, index: earlier })
+      return false
+    }
+    return true
+  }
+
+  /** Those that were reserved (still). */
+  commitAll({ groupId, indices }: BundleSet, attempt: number): number[] {
+    return indices.filter((index) => this.commit({ groupId, index }, attempt))
   }
 
   /** True: it is reserved. */

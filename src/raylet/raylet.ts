@@ -13,7 +13,15 @@ import { invariant } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import { NodeTable, type SchedulableNode } from '../scheduling/node-table.ts'
 import { add, fits, formatResources, subtract } from '../scheduling/resources.ts'
-import type { GcsToNode, NodeState, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
+import type {
+  BundleSet,
+  BundleStep,
+  GcsToNode,
+  NodeState,
+  NodeToGcs,
+  NodeView,
+  RayletToRaylet,
+} from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
 import type {
   ExitInfo,
@@ -303,10 +311,8 @@ export class Raylet {
         return this.#grantAll()
       case 'worker.kill':
         return this.#kill(message.tag, message.reason, message.detail)
-      case 'bundle.prepare':
-      case 'bundle.commit':
-      case 'bundle.return':
-        return this.#onBundle(message)
+      case 'bundles.do':
+        return this.#onBundles(message.steps)
       case 'group.is':
         return this.#onGroup(message.group)
       default:
@@ -453,28 +459,22 @@ export class Raylet {
 
   // Placement groups
 
-  #onBundle(message: GcsToNode & { t: `bundle.${string}` }): void {
-    const { bundle } = message
-    const { bundles } = this.leases
+  #onBundles(steps: readonly BundleStep[]): void {
     this.leases.changes++ // The GCS counts on a report, also when nothing was reserved.
-    if (message.t === 'bundle.prepare') {
-      const isReserved = bundles.prepare(bundle, message.attempt, message.resources)
-      this.#out.toGcs({ t: 'bundle.prepared', bundle, attempt: message.attempt, isReserved })
-      return
-    }
-    if (message.t === 'bundle.commit') {
-      if (bundles.commit(bundle, message.attempt))
-        this.#out.toGcs({ t: 'bundle.committed', bundle, attempt: message.attempt })
-      return this.#grantAll()
-    }
-    bundles.leave(bundle)
+    const answers = steps.flatMap((step) => this.leases.bundles.perform(step) ?? [])
+    if (answers.length > 0) this.#out.toGcs({ t: 'bundles.done', answers })
+    for (const step of steps) if (step.t === 'return') this.#endIn(step.bundles, step.detail)
+    this.#grantAll()
+  }
+
+  /** Who uses bundles that were given back. */
+  #endIn({ groupId, indices }: BundleSet, detail: string): void {
     for (const lease of [...this.leases.leases.values()]) {
       const id = lease.bundle?.id
-      if (id?.groupId === bundle.groupId && id.index === bundle.index)
-        this.#kill(lease.worker, 'groupRemoved', `its placement group is gone: ${message.detail}`, 'never')
+      if (id?.groupId === groupId && indices.includes(id.index))
+        this.#kill(lease.worker, 'groupRemoved', `its placement group is gone: ${detail}`, 'never')
     }
-    this.#askAgain(bundle.groupId)
-    this.#grantAll()
+    this.#askAgain(groupId)
   }
 
   #onGroup(group: FollowedGroup): void {

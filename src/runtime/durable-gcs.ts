@@ -25,7 +25,7 @@ export interface GcsOutlet {
 
 interface Held {
   readonly words: readonly GcsEffect[]
-  /** Whose message it was, and which one of its connection. */
+  /** Whose messages they were, and which one of its connection was the last. */
   readonly from: Heard | null
   isDurable: boolean
 }
@@ -72,11 +72,11 @@ export class DurableGcs {
     this.#connections.set(nodeId, { nodeId, heard: 0 })
   }
 
-  onMessage(nodeId: NodeId, message: NodeToGcs): void {
+  onMessages(nodeId: NodeId, messages: readonly NodeToGcs[]): void {
     const connection = this.#connections.get(nodeId)
-    const isCounted = connection !== undefined && message.t !== 'node.register'
-    const from = isCounted ? { connection, count: ++connection.heard } : null
-    this.#step({ kind: 'local', event: { t: 'fromNode', nodeId, message } }, from)
+    const counted = messages.filter(({ t }) => t !== 'node.register').length
+    const from = connection && counted > 0 ? { connection, count: (connection.heard += counted) } : null
+    this.#step({ kind: 'local', event: { t: 'manyFromNode', nodeId, messages } }, from)
   }
 
   onClose(nodeId: NodeId): void {

@@ -44,7 +44,7 @@ export class GcsProcess {
       { host, port, token },
       {
         onOpen: (nodeId) => gcs.onOpen(nodeId),
-        onMessage: (nodeId, message) => gcs.onMessage(nodeId, message),
+        onMessages: (nodeId, messages) => gcs.onMessages(nodeId, messages),
         onClose: (nodeId) => gcs.onClose(nodeId),
         status: () => gcs.gcs.status(),
       },

@@ -15,7 +15,8 @@ export interface GcsServerOptions {
 
 export interface GcsServerEvents<In> {
   onOpen?(nodeId: NodeId): void
-  onMessage(nodeId: NodeId, message: In): void
+  /** What came together. */
+  onMessages(nodeId: NodeId, messages: readonly In[]): void
   /** Closed by the other end, or broken: not by `disconnect`. */
   onClose(nodeId: NodeId): void
   /** What whoever asks for the status of the cluster is told. */
@@ -79,8 +80,14 @@ export class GcsServer<In extends Message, Out extends Message> {
   #accept(socket: FramedSocket, { nodeId }: Greeting): void {
     this.#sockets.get(nodeId)?.destroy() // S1
     this.#sockets.set(nodeId, socket)
+    let messages: In[] = []
     socket.events = {
-      onFrame: (buffer, start, end) => this.#events.onMessage(nodeId, decodeMessage<In>(buffer.subarray(start, end))),
+      onFrame: (buffer, start, end) => void messages.push(decodeMessage<In>(buffer.subarray(start, end))),
+      onFrames: () => {
+        const all = messages
+        messages = []
+        if (all.length > 0) this.#events.onMessages(nodeId, all)
+      },
       onClose: () => {
         if (this.#sockets.get(nodeId) !== socket) return
         this.#sockets.delete(nodeId)

@@ -44,6 +44,8 @@ const JOIN_BYTES_MAX = 64 * 1024
 
 export interface TcpEvents {
   onFrame(buffer: Buffer, start: number, end: number): void
+  /** All that the kernel had, for now. */
+  onFrames?(): void
   onClose(): void
 }
 
@@ -67,6 +69,7 @@ export class FramedSocket {
       if (this.isClosed) return
       try {
         this.#reader.push(chunk)
+        if (!this.isClosed) this.events.onFrames?.()
       } catch (error) {
         if (!(error instanceof WireFormatError)) throw error
         console.error(`the connection with ${this.remoteAddress} brought no message, and is closed: ${error.message}`)

@@ -73,12 +73,15 @@ class Planner {
   readonly #left = new Map<NodeId, Record<string, number>>()
   /** Indices of the bundles to place, scarcest first. */
   readonly #order: readonly number[]
+  /** All that is asked for: of a node's hundreds of names (those of its bundles) nothing else is looked at. */
+  readonly #names: ReadonlySet<string>
 
   constructor(nodes: NodeTable, ask: GroupAsk, side: 'available' | 'total') {
     this.#nodes = nodes
     this.#ask = ask
     this.#side = side
     this.#order = byScarcity(ask)
+    this.#names = new Set(ask.bundles.flatMap((bundle) => Object.keys(bundle)))
     // An idle node would still hold the bundles that stay.
     if (side === 'total')
       for (const [index, nodeId] of ask.placed ?? []) {
@@ -188,7 +191,7 @@ class Planner {
       const node = this.#nodes.at(i)
       if (!indices.some((index) => this.#takes(node, index))) continue
       let count = 0
-      const left = { ...this.#room(node) }
+      const left = this.#copyRoom(node)
       for (const index of indices) {
         const bundle = this.#ask.bundles[index] as Resources
         if (!fits(bundle, left) || !satisfies(node.labels, this.#conditions(index))) continue
@@ -283,9 +286,16 @@ class Planner {
   }
 
   #take(node: SchedulableNode, bundle: Resources): void {
-    const left = this.#left.get(node.nodeId) ?? { ...node[this.#side] }
+    const left = this.#left.get(node.nodeId) ?? this.#copyRoom(node)
     subtract(left, bundle)
     this.#left.set(node.nodeId, left)
+  }
+
+  #copyRoom(node: SchedulableNode): Record<string, number> {
+    const room = this.#room(node)
+    const copy: Record<string, number> = {}
+    for (const name of this.#names) copy[name] = room[name] ?? 0
+    return copy
   }
 
   #room(node: SchedulableNode): Resources {

@@ -81,6 +81,31 @@ export interface BundleId {
   readonly index: number
 }
 
+/** Bundles of one group on one node: one word for all of them. */
+export interface BundleSet {
+  readonly groupId: PlacementGroupId
+  readonly indices: readonly number[]
+}
+
+/** Two phases: reserve all, then make them usable; `return` in any phase gives them back and ends who uses them. */
+export type BundleStep =
+  | {
+      readonly t: 'prepare'
+      readonly bundles: BundleSet
+      readonly attempt: number
+      /** One for each of `indices`. */
+      readonly resources: readonly Resources[]
+      /** No other node takes part: what is reserved is committed at once, and the answer is `committed`. */
+      readonly isWhole: boolean
+    }
+  | { readonly t: 'commit'; readonly bundles: BundleSet; readonly attempt: number }
+  | { readonly t: 'return'; readonly bundles: BundleSet; readonly detail: string }
+
+export type BundleAnswer =
+  /** All of them, or none. */
+  | { readonly t: 'prepared'; readonly bundles: BundleSet; readonly attempt: number; readonly isReserved: boolean }
+  | { readonly t: 'committed'; readonly bundles: BundleSet; readonly attempt: number }
+
 export interface Demand {
   readonly resources: Resources
   readonly strategy: SchedulingStrategy
@@ -156,8 +181,7 @@ export type NodeToGcs =
       readonly actorId: ActorId
       readonly available: Resources
     }
-  | { readonly t: 'bundle.prepared'; readonly bundle: BundleId; readonly attempt: number; readonly isReserved: boolean }
-  | { readonly t: 'bundle.committed'; readonly bundle: BundleId; readonly attempt: number }
+  | { readonly t: 'bundles.done'; readonly answers: readonly BundleAnswer[] }
   /** A lease names it: where are its bundles? Answered by `group.is`, now and after every change, until it is REMOVED. */
   | { readonly t: 'group.follow'; readonly groupId: PlacementGroupId }
 
@@ -197,15 +221,8 @@ export type GcsToNode =
       readonly reason: 'killed' | 'ownerDied' | 'intended'
       readonly detail: string
     }
-  /** Two phases: reserve all, then make them usable; `return` in any phase gives them back and ends who uses them. */
-  | {
-      readonly t: 'bundle.prepare'
-      readonly bundle: BundleId
-      readonly attempt: number
-      readonly resources: Resources
-    }
-  | { readonly t: 'bundle.commit'; readonly bundle: BundleId; readonly attempt: number }
-  | { readonly t: 'bundle.return'; readonly bundle: BundleId; readonly detail: string }
+  /** In order; of any number of groups. */
+  | { readonly t: 'bundles.do'; readonly steps: readonly BundleStep[] }
   | { readonly t: 'group.is'; readonly group: FollowedGroup }
   | { readonly t: 'node.drain'; readonly detail: string; readonly deadlineMs: number }
   /** It was declared dead, or the cluster ends: kill the workers and end. */

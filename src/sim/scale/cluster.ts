@@ -128,7 +128,9 @@ export class ScaleCluster {
     const node = this.node(nodeId)
     this.meter.message('gcs', message)
     this.later('far', () => {
-      if (message.t === 'bundle.return') this.judge.onBundleReturn(node, message.bundle.groupId, message.bundle.index)
+      if (message.t === 'bundles.do') {
+        for (const step of message.steps) if (step.t === 'return') this.judge.onBundlesReturn(node, step.bundles)
+      }
       node.fromGcs(message)
     })
   }

@@ -106,7 +106,7 @@ function decisionsOf(
     ),
     gcsGroupCreate: micros('gcs forward pg.create'),
     gcsGroupAll: per(
-      ['gcs forward pg.', 'gcs bundle.', 'gcs group.', 'gcs timer pg'].reduce(
+      ['gcs forward pg.', 'gcs bundles.', 'gcs group.', 'gcs timer pg'].reduce(
         (sum, one) => sum + meter.cpuOf(one).amount,
         0,
       ) * 1000,

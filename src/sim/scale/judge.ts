@@ -9,7 +9,7 @@
 import type { NodeId } from '../../ids/ids.ts'
 import { invariant } from '../../kernel/invariant.ts'
 import { fits } from '../../scheduling/resources.ts'
-import type { NodeToGcs } from '../../wire/cluster.ts'
+import type { BundleSet, NodeToGcs } from '../../wire/cluster.ts'
 import type { GroupSpec } from '../../wire/groups.ts'
 import type { ActorSpec } from '../../wire/messages.ts'
 import type { ScaleCluster } from './cluster.ts'
@@ -136,16 +136,20 @@ export class ScaleJudge {
   // Y4
 
   onToGcs(node: ScaleNode, message: NodeToGcs): void {
-    if (message.t !== 'bundle.prepared' || !message.isReserved) return
-    const { groupId, index } = message.bundle
-    const bundles = this.#reserved.get(node) ?? new Map<string, number>()
-    this.#reserved.set(node, bundles)
-    bundles.set(`${groupId} ${index}`, this.#groups.get(groupId)?.bundles[index]?.CPU ?? 0)
+    if (message.t !== 'bundles.done') return
+    const reserved = this.#reserved.get(node) ?? new Map<string, number>()
+    this.#reserved.set(node, reserved)
+    for (const answer of message.answers) {
+      if (answer.t === 'prepared' && !answer.isReserved) continue
+      const { groupId, indices } = answer.bundles
+      for (const index of indices)
+        reserved.set(`${groupId} ${index}`, this.#groups.get(groupId)?.bundles[index]?.CPU ?? 0)
+    }
     this.#checkRoom(node, this.#used.get(node) ?? 0)
   }
 
-  onBundleReturn(node: ScaleNode, groupId: string, index: number): void {
-    this.#reserved.get(node)?.delete(`${groupId} ${index}`)
+  onBundlesReturn(node: ScaleNode, { groupId, indices }: BundleSet): void {
+    for (const index of indices) this.#reserved.get(node)?.delete(`${groupId} ${index}`)
   }
 
   onGroupWanted(spec: GroupSpec): void {

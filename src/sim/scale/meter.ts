@@ -21,7 +21,7 @@ const SAKES: readonly [start: string, sake: Sake][] = [
   ['worker.assigned', 'task'],
   ['actor', 'actor'],
   ['pg.', 'group'],
-  ['bundle.', 'group'],
+  ['bundles.', 'group'],
   ['group.', 'group'],
   ['worker.', 'process'],
   ['tags.', 'process'],
