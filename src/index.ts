@@ -18,7 +18,9 @@ export { ObjectRef } from './api/object-ref.ts'
 export type { ObjectSpillingOptions } from './api/object-spilling.ts'
 export type {
   ActorOptions,
+  Fallback,
   InitOptions,
+  LabelSelector,
   LogLevel,
   MethodOptions,
   ResourceOptions,
@@ -32,7 +34,13 @@ export type { Bundle, PlacementGroup, PlacementGroupEntry, PlacementGroupOptions
 export { type RemoteFunction, remote } from './api/remote.ts'
 export { deserialize, serialize } from './api/serialization.ts'
 export {
+  DoesNotExist,
+  Exists,
+  In,
+  type LabelMatch,
   NodeAffinitySchedulingStrategy,
+  NodeLabelSchedulingStrategy,
+  NotIn,
   PlacementGroupSchedulingStrategy,
   type SchedulingStrategyOption,
 } from './api/strategies.ts'

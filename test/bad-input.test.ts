@@ -29,6 +29,8 @@ const resources = {
     { '': 1 },
   ],
   schedulingStrategy: ['SPREADED', 5, {}, null],
+  labelSelector: ['eu', 5, [], null, { region: 5 }, { region: 'us*' }, { 'a b': 'x' }, { region: 'in()' }],
+  fallbackStrategy: ['eu', {}, null, [5], [{}], [{ region: 'eu' }], [{ labelSelector: { region: '!' } }]],
   runtimeEnv: [5, [], { pip: ['numpy'] }, { envVars: 5 }, { envVars: { A: 1 } }, { workingDir: 5 }],
   priority: ['high', Number.NaN],
   onInfeasible: ['never', true],
@@ -225,6 +227,30 @@ describe('calls', () => {
     ['maxCalls in options', () => identity.options({ maxCalls: 1 } as never), /maxCalls cannot be set in \.options/],
     ['JSON of a reference', () => JSON.stringify(ray.put(1)), /cannot be written as JSON/],
     ['a strategy for no node', () => new ray.NodeAffinitySchedulingStrategy({ nodeId: 'x' }), /ray\.nodes\(\)/],
+    ['a label strategy of nothing', () => new ray.NodeLabelSchedulingStrategy({}), /neither hard nor soft/],
+    ['a label strategy of texts', () => new ray.NodeLabelSchedulingStrategy({ hard: { a: 'b' } as never }), /In\(…\)/],
+    ['In of nothing', () => ray.In(), /In takes one or more strings, but got none/],
+    ['NotIn of a number', () => ray.NotIn(5 as never), /NotIn takes one or more strings, but got \[5\]/],
+    [
+      'a label selector that is none',
+      () => identity.options({ labelSelector: { region: 'us*' } }),
+      /must be a label selector \('us\*' for label 'region' is none of/,
+    ],
+    [
+      'a label selector of a number',
+      () => identity.options({ labelSelector: { region: 5 } as never }),
+      /must be an object of strings by label/,
+    ],
+    [
+      'a fallback without labelSelector',
+      () => ray.remote(Counter).options({ fallbackStrategy: [{ region: 'eu' }] as never }),
+      /must be a list, each an object of labelSelector only/,
+    ],
+    [
+      'a fallback that is no selector',
+      () => identity.options({ fallbackStrategy: [{ labelSelector: { 'a b': 'x' } }] }),
+      /a list, each a label selector \('a b' is no label/,
+    ],
     ['exitActor outside actors', () => ray.exitActor(), /outside an actor/],
   ]
   for (const [what, call, message] of cases) {

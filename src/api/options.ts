@@ -7,9 +7,9 @@ import { makeError } from '../errors/index.ts'
 import { OBJECT_STORE_BYTES_MIN } from '../runtime/node-setup.ts'
 import { SYSTEM_CONFIG_KEYS, type SystemConfigOptions } from '../runtime/system-config.ts'
 
-export type { SystemConfigOptions }
+export type { LabelSelector, SystemConfigOptions }
 
-import { parseSelector } from '../scheduling/labels.ts'
+import { type LabelSelector, parseSelector } from '../scheduling/labels.ts'
 import type { ObjectSpillingOptions } from './object-spilling.ts'
 import { type SchedulingStrategyOption, strategyProblem } from './strategies.ts'
 
@@ -19,6 +19,12 @@ export interface RuntimeEnvOptions {
   readonly envVars?: Readonly<Record<string, string>>
   /** Working folder of the worker process. */
   readonly workingDir?: string
+}
+
+/** What to try when no node with room has the labels of the selector. */
+export interface Fallback {
+  /** Labels that its node must have instead. */
+  readonly labelSelector: LabelSelector
 }
 
 /** Where a task or actor may run, and what it takes there. */
@@ -35,6 +41,10 @@ export interface ResourceOptions {
   readonly resources?: Readonly<Record<string, number>>
   /** Where to run. Default 'DEFAULT'. */
   readonly schedulingStrategy?: SchedulingStrategyOption
+  /** Labels that its node must have: `{ region: 'eu' }`, `'!eu'`, `'in(eu,us)'`, `'!in(eu,us)'`. Default: any node. */
+  readonly labelSelector?: LabelSelector
+  /** Tried in order when no node that has the labels has room. Default: none. */
+  readonly fallbackStrategy?: readonly Fallback[]
   /** What its worker needs before user code runs. Default: nothing beyond the environment of this program. */
   readonly runtimeEnv?: RuntimeEnvOptions
   /** Higher runs first. Default 0. */
@@ -239,15 +249,23 @@ const labels: Check = (value) => {
   }
   return null
 }
-const selectors: Check = (value) => {
-  if (!Array.isArray(value)) return 'a list of objects'
-  for (const one of value) {
-    if (object(one) !== null) return 'a list of objects'
-    if (!Object.values(one as object).every((text) => typeof text === 'string')) return 'a list of objects of strings'
-    const parsed = parseSelector(one as Record<string, string>)
-    if ('problem' in parsed) return `a list of label selectors (${parsed.problem})`
+const selector: Check = (value) => {
+  if (object(value) !== null) return 'an object of strings by label'
+  if (!Object.values(value as object).every((text) => typeof text === 'string')) return 'an object of strings by label'
+  const parsed = parseSelector(value as Record<string, string>)
+  return 'problem' in parsed ? `a label selector (${parsed.problem})` : null
+}
+const listOf =
+  (check: Check): Check =>
+  (value) => {
+    if (!Array.isArray(value)) return 'a list'
+    const wrong = value.map(check).find((wanted) => wanted !== null)
+    return wrong === undefined ? null : `a list, each ${wrong}`
   }
-  return null
+const fallback: Check = (value) => {
+  const keys = object(value) === null ? Object.keys(value as object) : []
+  if (keys.length !== 1 || keys[0] !== 'labelSelector') return 'an object of labelSelector only'
+  return selector((value as { labelSelector: unknown }).labelSelector)
 }
 const level = oneOf(...LOG_LEVELS)
 /** An object of these options and no others. */
@@ -273,6 +291,8 @@ const RESOURCE_CHECKS = {
   enforceMemory: flag,
   resources: amounts,
   schedulingStrategy: strategyProblem,
+  labelSelector: selector,
+  fallbackStrategy: listOf(fallback),
   runtimeEnv,
   priority: number(Number.NEGATIVE_INFINITY, false, 'a number'),
   onInfeasible: oneOf('fail', 'wait'),
@@ -348,7 +368,7 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
     name: text,
     lifetime: oneOf('detached', null),
     softTargetNodeId: text,
-    bundleLabelSelector: selectors,
+    bundleLabelSelector: listOf(selector),
   },
   'placementGroup.wait': { timeoutS: amount },
   'ray.clusterResources': { raw: flag },
@@ -387,6 +407,8 @@ const EXAMPLES: Readonly<Record<string, string>> = {
   resources: '{ license: 1 }',
   labels: "{ region: 'eu' }",
   schedulingStrategy: "'SPREAD'",
+  labelSelector: "{ region: 'eu' }",
+  fallbackStrategy: "[{ labelSelector: { region: 'us' } }]",
   runtimeEnv: "{ envVars: { DEBUG: '1' } }",
   priority: '10',
   onInfeasible: "'wait'",

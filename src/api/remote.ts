@@ -11,6 +11,7 @@ import { encodeFunction } from '../runtime/closures/index.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { warn } from '../runtime/warnings.ts'
+import { conditionsOf } from '../scheduling/labels.ts'
 import { toResources } from '../scheduling/resources.ts'
 import type { LeaseSpec } from '../wire/messages.ts'
 import { STREAMING } from '../wire/task-frames.ts'
@@ -193,6 +194,7 @@ export function leaseSpec(
     ...(heapMiB === undefined ? {} : { heapMiB }),
     resources: toResources({ ...resources, CPU: numCpus ?? defaultCpus, GPU: numGpus, memory }),
     strategy: toStrategy(options.schedulingStrategy, assignment.captured),
+    ...selectorsOf(options),
     runtimeEnv: options.runtimeEnv ?? {},
     jobId: runtime.identity.jobId,
     priority: options.priority ?? 0,
@@ -200,6 +202,12 @@ export function leaseSpec(
     name,
     retriable,
   }
+}
+
+function selectorsOf({ labelSelector, fallbackStrategy = [] }: ResourceOptions): Pick<LeaseSpec, 'selectors'> {
+  if (labelSelector === undefined && fallbackStrategy.length === 0) return {}
+  const all = [labelSelector ?? {}, ...fallbackStrategy.map((one) => one.labelSelector)]
+  return { selectors: all.map(conditionsOf) }
 }
 
 /** Below this no worker could even start. */

@@ -18,7 +18,7 @@
 import type { ActorId, JobId, NodeId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { type GroupAsk, planGroup, sumOf } from '../scheduling/bundles.ts'
-import { parseSelector } from '../scheduling/labels.ts'
+import { conditionsOf } from '../scheduling/labels.ts'
 import type { NodeTable } from '../scheduling/node-table.ts'
 import { type Ask, type Choosing, pickNode } from '../scheduling/policies.ts'
 import { fits } from '../scheduling/resources.ts'
@@ -572,11 +572,6 @@ export class PlacementGroupManager {
 }
 
 function newGroup(now: Ms, spec: GroupSpec, index: number): Group {
-  // Checked where it was made; one that cannot be read excludes every node rather than none.
-  const conditionsOf = (selector: Readonly<Record<string, string>>): LabelConditions => {
-    const parsed = parseSelector(selector)
-    return 'conditions' in parsed ? parsed.conditions : [{ key: '', operator: 'exists' }]
-  }
   return {
     index,
     spec,

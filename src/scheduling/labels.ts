@@ -52,6 +52,12 @@ export function parseSelector(
   return { conditions }
 }
 
+/** Of a selector that was checked where it was made; one that cannot be read excludes every node rather than none. */
+export function conditionsOf(selector: LabelSelector): LabelConditions {
+  const parsed = parseSelector(selector)
+  return 'conditions' in parsed ? parsed.conditions : [{ key: '', operator: 'exists' }]
+}
+
 function parseOne(key: string, text: string): LabelCondition | undefined {
   if (text === '') return { key, operator: 'in', values: [''] }
   const match = LIST.exec(text) ?? VALUE.exec(text)

@@ -10,7 +10,13 @@ import { tempDir, until } from '../helpers.ts'
 let cluster: Cluster
 
 beforeAll(async () => {
-  cluster = await Cluster.start({ head: { numCpus: 2 }, nodes: [{ numCpus: 2 }, { numCpus: 2 }] })
+  cluster = await Cluster.start({
+    head: { numCpus: 2, labels: { region: 'eu', zone: 'a' } },
+    nodes: [
+      { numCpus: 2, labels: { region: 'us', zone: 'a' } },
+      { numCpus: 2, labels: { region: 'us', disk: 'ssd' } },
+    ],
+  })
   await cluster.waitForNodes()
   await cluster.connect({ logToDriver: false })
   await seen(3)
@@ -133,4 +139,46 @@ test('[ARCH-23] [PERF-06] a task runs where most bytes of its arguments lie', as
     b.nodeId,
     cluster.head.nodeId,
   ])
+})
+
+test('[EXTRA-28] label selectors and their fallbacks, of tasks and actors', async () => {
+  await idle()
+  const [head, b, c] = cluster.nodes.map(({ nodeId }) => nodeId) as [string, string, string]
+  const where = (options: Parameters<typeof whereAmI.options>[0]) => ray.get(whereAmI.options(options).remote())
+  expect(await where({ labelSelector: { region: 'eu' } })).toBe(head)
+  expect(await where({ labelSelector: { region: '!eu', zone: 'in(a,b)' } })).toBe(b)
+  expect(await where({ labelSelector: { zone: '!a' } })).toBe(c)
+  expect(await where({ labelSelector: { 'ray.io/node-id': b } })).toBe(b)
+  const fallbackStrategy = [{ labelSelector: { region: 'mars' } }, { labelSelector: { disk: 'ssd' } }]
+  expect(await where({ labelSelector: { region: 'moon' }, fallbackStrategy })).toBe(c)
+  expect(await where({ labelSelector: { disk: 'ssd' }, schedulingStrategy: 'SPREAD' })).toBe(c)
+  const inEurope = ray
+    .remote(Place)
+    .options({ labelSelector: { disk: 'ssd' } })
+    .remote()
+  expect(await ray.get(inEurope.where.remote())).toBe(c)
+  await expect(where({ labelSelector: { region: 'moon' } })).rejects.toThrow(/no node has the labels.*region=moon/)
+  const lost = ray
+    .remote(Place)
+    .options({ labelSelector: { region: 'moon' } })
+    .remote()
+  await expect(ray.get(lost.where.remote())).rejects.toThrow(ray.exceptions.ActorUnschedulableError)
+})
+
+test('[ARCH-26] [EXTRA-28] NodeLabelSchedulingStrategy: hard conditions must hold, soft ones should; what nobody has may be waited for', async () => {
+  await idle()
+  const [head, b, c] = cluster.nodes.map(({ nodeId }) => nodeId) as [string, string, string]
+  const where = (...[options]: ConstructorParameters<typeof ray.NodeLabelSchedulingStrategy>) =>
+    ray.get(whereAmI.options({ schedulingStrategy: new ray.NodeLabelSchedulingStrategy(options) }).remote())
+  expect(await where({ hard: { region: ray.In('eu', 'asia') } })).toBe(head)
+  expect(await where({ hard: { region: ray.NotIn('eu'), disk: ray.DoesNotExist() } })).toBe(b)
+  expect(await where({ hard: { disk: ray.Exists() } })).toBe(c)
+  expect(await where({ hard: { region: ray.In('us') }, soft: { disk: ray.Exists() } })).toBe(c)
+  expect(await where({ soft: { region: ray.In('moon') } })).toMatch(/^[0-9a-f]{56}$/)
+  const schedulingStrategy = new ray.NodeLabelSchedulingStrategy({ hard: { region: ray.In('moon') } })
+  const waits = whereAmI.options({ schedulingStrategy, onInfeasible: 'wait' }).remote()
+  const moon = await cluster.addNode({ numCpus: 1, labels: { region: 'moon' } })
+  expect(await ray.get(waits)).toBe(moon.nodeId)
+  await cluster.removeNode(moon)
+  await seen(3)
 })
