@@ -301,7 +301,10 @@ export class Gcs {
     const { table } = this.nodes
     const anyNode = table.size > 0 ? table.at(Math.floor(this.#choosing.random() * table.size)).nodeId : null
     const localNodeId = (near === null ? undefined : this.nodes.nodeOf(near)) ?? anyNode
-    const ask = { name, resources, strategy, localNodeId, ...(selectors ? { selectors } : {}) }
+    // What asks for nothing makes no node fuller, so that a whole burst would meet on the node that happens to be idle: in turn.
+    const isWeightless = strategy.kind === 'DEFAULT' && !Object.values(resources).some((units) => units > 0)
+    const asked = isWeightless ? ({ kind: 'SPREAD' } as const) : strategy
+    const ask = { name, resources, strategy: asked, localNodeId, ...(selectors ? { selectors } : {}) }
     const decision = pickNode(table, ask, this.#choosing)
     if (decision.kind === 'wait') {
       const { nodeId, isOnly } = decision
