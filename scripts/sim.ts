@@ -1,7 +1,6 @@
 // npm run sim -- --seeds 2000 [--from K]   fresh worlds, one a seed       --seed N   one, with its trace
 //                --bugs [--seeds N]        every deliberate bug must be found        --bug NAME   with one bug
 //                --nodes N                 so many nodes, whatever the seed says
-//                --gcs                     the GCS is killed too, and comes back
 
 import { type Bug, BUGS as OF_ONE } from '../src/sim/bugs.ts'
 import { NET_BUGS } from '../src/sim/net-bugs.ts'
@@ -22,7 +21,7 @@ if (bugName !== undefined && !bug) {
   process.exit(2)
 }
 
-const how = { ...(bug ? { bug } : {}), ...(has('nodes') ? { nodes: numberOf('nodes', 0) } : {}), killsGcs: has('gcs') }
+const how = { ...(bug ? { bug } : {}), ...(has('nodes') ? { nodes: numberOf('nodes', 0) } : {}) }
 
 if (has('bugs')) process.exitCode = huntAll() ? 0 : 1
 else if (has('seed')) process.exitCode = showOne(numberOf('seed', 0)) ? 0 : 1

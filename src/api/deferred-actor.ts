@@ -12,9 +12,13 @@ export class DeferredActor {
   }
 
   /** An argument that fails kills the actor with its error before it is made. */
-  createWhenReady(spec: Omit<ActorSpec, 'args' | 'argRefs'>, { parts, nested, pinned }: WrittenArguments): void {
+  createWhenReady(spec: Omit<ActorSpec, 'args' | 'argRefs'>, written: WrittenArguments): void {
     const { core } = this.#runtime
-    this.#runtime.whenReady(referencesAmong(parts ?? [])).then(() => {
+    const { parts, nested, pinned } = written
+    const ids = referencesAmong(parts ?? [])
+    this.#runtime.whenReady(ids).then(() => {
+      // One may be lost while another was waited for.
+      if (!ids.every((id) => this.#runtime.isReady(id))) return this.createWhenReady(spec, written)
       const resolved = resolveArguments(parts ?? [], nested, core.table, core.effects)
       if (resolved.error === null) {
         core.createActor({ ...spec, args: resolved.blob, argRefs: resolved.nested }, pinned)

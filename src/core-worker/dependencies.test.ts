@@ -49,3 +49,14 @@ test('[TASK-15] the first failing dependency is the task’s failure; a cancelle
   other.dependencies.remove(other.task)
   expect(other.dependencies.waitingCount).toBe(0)
 })
+
+test('[FT-01] a value that is lost while its task waits for another is waited for again (D2)', () => {
+  const { table, dependencies, fx, task } = world()
+  table.fulfil(FIRST, { kind: 'stored', storageId: 77, size: 9, refs: [] }, fx)
+  dependencies.add(task, fx)
+  table.lose((storageId) => storageId === 77, fx)
+  table.fulfil(SECOND, { kind: 'primitive', value: 1 }, fx)
+  expect([dependencies.onReady(SECOND, fx), dependencies.waitingCount]).toEqual([[], 1])
+  table.fulfil(FIRST, { kind: 'primitive', value: 1 }, fx)
+  expect(dependencies.onReady(FIRST, fx)).toEqual([{ task, error: null }])
+})

@@ -4,6 +4,7 @@
 //
 // Invariants:
 //   D1. A task leaves here exactly once: with its arguments written, or failed with the first failing dependency's error.
+//   D2. Values that were lost while it waited for others are waited for again.
 
 import type { ObjectId } from '../ids/ids.ts'
 import type { Effects, Task } from './effects.ts'
@@ -48,7 +49,8 @@ export class Dependencies {
     for (const task of waiters) {
       task.openDependencies--
       if (task.openDependencies !== 0) continue
-      resolved.push(this.#resolve(task, effects))
+      const resolution = this.add(task, effects) // D2
+      if (resolution) resolved.push(resolution)
     }
     return resolved
   }

@@ -10,6 +10,7 @@
 //   M2. A tag block is given once.
 //   M3. Every change of a view raises its version, and is told to every node once.
 //   M4. After a restart of the GCS, versions go on above all that was told before.
+//   M5. A node of which nobody knows yet whether it outlived the GCS has nothing free until it reports.
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
@@ -82,7 +83,7 @@ export class NodeManager {
       const isDead = stored.state === 'DEAD'
       const view: NodeView = {
         ...stored,
-        ...(isDead ? {} : { available: stored.total, waiting: 0 }),
+        ...(isDead ? {} : { available: {}, waiting: 0 }), // M5
         version: stored.version + VERSIONS_PER_LIFE, // M4
       }
       this.#index = index + 1

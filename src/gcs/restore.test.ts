@@ -448,6 +448,7 @@ describe('nodes come back', () => {
       world.restart()
       world.register('n1', { ...stateOf([1]), bundles: held })
       world.tell('n1', { t: 'node.resumed' })
+      world.tell('n1', { t: 'node.report', available: { CPU: 40_000 }, waiting: 0, demand: [] })
     }
     // It had committed both; its word was not durable, and is said again.
     back(bundles)

@@ -2,8 +2,8 @@
 
 import { expect, test } from 'vitest'
 import type { GcsToNode, NodeView } from '../wire/cluster.ts'
-import type { ActorInfo, ToNode, WorkerAddress } from '../wire/messages.ts'
-import { Raylet } from './raylet.ts'
+import type { ActorInfo, LeaseSpec, ToNode, WorkerAddress } from '../wire/messages.ts'
+import { Raylet, type RayletInput } from './raylet.ts'
 
 function addressOf(tag: number): WorkerAddress {
   return { tag, workerId: '', pid: tag, socket: `s${tag}`, nodeId: '' }
@@ -80,4 +80,68 @@ test('[ARCH-22] ends are told to nodes that have met this one; who hears of a pr
   const effects = raylet.step(2, { kind: 'local', event: gone })
   const to = effects.flatMap((one) => (one.kind === 'local' && one.event.t === 'toPeer' ? [one.event.nodeId] : []))
   expect(to).toEqual(['b'])
+})
+
+const SPEC = {
+  ...{ name: 'f', jobId: '01', resources: { CPU: 10_000 }, priority: 0, runtimeEnv: {} },
+  ...{ onInfeasible: 'fail', strategy: { kind: 'DEFAULT' } },
+} as unknown as LeaseSpec
+
+function view(more: Partial<NodeView>): NodeView {
+  return {
+    ...{
+      nodeId: 'b',
+      state: 'ALIVE',
+      address: { host: '', port: 1 },
+      hostname: '',
+      pid: 1,
+      sessionDir: '',
+      isHead: false,
+    },
+    ...{ total: { CPU: 10_000 }, available: { CPU: 10_000 }, labels: {}, tagBlocks: [], waiting: 0, deathReason: null },
+    ...{ version: 1, ...more },
+  }
+}
+
+/** A node of a cluster, with tags from 256 on: driver 256 and an idle worker 257. */
+function member(): { raylet: Raylet; local: (event: RayletInput) => unknown[] } {
+  const usual = { numWorkersSoftLimit: 1, maxStarting: 1, idleMs: 1000, idleCheckMs: 10, prestart: 1 }
+  const raylet = new Raylet({ nodeId: 'a', total: { CPU: 10_000 }, ...usual })
+  const local = (event: RayletInput): unknown[] => raylet.step(0, { kind: 'local', event })
+  const tags = { first: 256, count: 256 }
+  local({ t: 'fromGcs', message: { t: 'node.registered', clusterId: 'c', tags, nodes: [], system: {} } })
+  raylet.step(0, { kind: 'start' })
+  local({ t: 'registered', kind: 'driver', startupToken: '', address: addressOf(256) })
+  local({ t: 'registered', kind: 'worker', startupToken: 'w1', address: addressOf(257) })
+  return { raylet, local }
+}
+
+test('[ACT-07][FT-01] actors live on when the node with the first tags dies: the GCS, tag 0, is not of it', () => {
+  const { raylet, local } = member()
+  const tagBlocks = [{ first: 1, count: 255 }]
+  const known = (more: Partial<NodeView>): unknown =>
+    local({ t: 'fromGcs', message: { t: 'nodes.changed', nodes: [view({ tagBlocks, ...more })] } })
+  known({})
+  const ask = (leaseId: string): unknown =>
+    local({ t: 'fromGcs', message: { t: 'actorLease.request', leaseId, actorId: leaseId, spec: SPEC, mayWait: true } })
+  ask('a1')
+  ask('a2')
+  const before = raylet.stats()
+  known({ state: 'DEAD', available: {}, version: 2 })
+  expect([raylet.pool.workers.get(257)?.state, raylet.stats()]).toEqual(['leased', before])
+})
+
+test('[ARCH-22] what waits here goes to another node when the note that this one is busy is over', () => {
+  const { raylet, local } = member()
+  local({ t: 'fromGcs', message: { t: 'nodes.changed', nodes: [view({})] } })
+  const asked = (leaseId: string): unknown[] =>
+    raylet.step(0, { kind: 'message', from: 256, message: { t: 'lease.request', leaseId, spec: SPEC } })
+  asked('256.1')
+  asked('256.2')
+  local({ t: 'fromPeer', nodeId: 'b', message: { t: 'lease.rejected', owner: 256, leaseId: '256.2', available: {} } })
+  expect(raylet.leases.waiting).toBe(1)
+  const message = { t: 'lease.request', owner: 256, leaseId: '256.2', spec: SPEC, mayWait: false }
+  expect(raylet.step(500, { kind: 'timer', key: 'notes' })).toContainEqual({
+    ...{ kind: 'local', event: { t: 'toPeer', nodeId: 'b', message } },
+  })
 })

@@ -195,7 +195,8 @@ export class Raylet {
     if (key === 'report') return this.#report()
     if (key === 'notes') {
       this.#areNotesPlanned = false
-      return this.view.forgetNotes()
+      this.view.forgetNotes()
+      return this.#moveWaiting() // Nobody says again that a node is free.
     }
     this.#exitAll(this.pool.surplus(this.#now))
     for (const startupToken of this.pool.overdue(this.#now)) this.#local({ t: 'killStarting', startupToken })

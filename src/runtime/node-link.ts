@@ -3,6 +3,7 @@
 //   N1. Requests with an answer are matched by number; when the connection breaks all of them fail at once.
 
 import net from 'node:net'
+import { InvariantError } from '../kernel/invariant.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import type { FromNode, ToNode } from '../wire/messages.ts'
@@ -67,6 +68,7 @@ export class NodeLink {
       try {
         reader.push(chunk)
       } catch (error) {
+        if (error instanceof InvariantError) throw error // Not what came is wrong, but what we made of it.
         socket.destroy(error as Error)
       }
     })

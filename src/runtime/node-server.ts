@@ -12,6 +12,7 @@ import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
 import { type JobId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { InvariantError } from '../kernel/invariant.ts'
 import type { PeerMessage } from '../object-store/transfer.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
 import { add, UNITS } from '../scheduling/resources.ts'
@@ -260,6 +261,7 @@ export class NodeServer {
       try {
         reader.push(chunk)
       } catch (error) {
+        if (error instanceof InvariantError) throw error
         console.error(`a connection sent what is no message and is closed: ${String(error)}`)
         socket.destroy()
       }

@@ -9,6 +9,7 @@
 
 import net from 'node:net'
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import { InvariantError } from '../kernel/invariant.ts'
 import { ByteWriter } from '../wire/byte-writer.ts'
 import { decodeMessage, packData, WireFormatError } from '../wire/codec.ts'
 import { FrameReader, type OnFrame } from '../wire/frame-reader.ts'
@@ -80,6 +81,7 @@ export class TaskPeer {
       try {
         reader.push(chunk)
       } catch (error) {
+        if (error instanceof InvariantError) throw error // Not what came is wrong, but what we made of it.
         socket.destroy(error as Error)
         return
       }

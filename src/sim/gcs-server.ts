@@ -179,12 +179,14 @@ export class GcsProcess {
   crash(afterMs: Ms): void {
     const { world } = this.#cluster
     if (!this.os.isAlive) return
+    world.log('the GCS crashes')
     this.os.die({ code: null, signal: 'SIGKILL' }, false)
     this.#sockets.clear()
     world.after(afterMs, () => {
       this.os = new SimProcess(world, 2, 'gcs')
       const gcs = makeGcs(false)
       gcs.restore([...this.#records.values()])
+      this.#cluster.bugs.gcs?.(gcs)
       this.#cluster.gcs = gcs
       this.start()
     })

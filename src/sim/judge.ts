@@ -30,6 +30,8 @@ import type { SimNode } from './node.ts'
 import { numberOf, type Script } from './programs.ts'
 import type { CallOptions } from './submit.ts'
 
+const GCS: WorkerTag = 0
+
 interface TaskRecord {
   readonly id: TaskId
   readonly order: number
@@ -223,6 +225,13 @@ export class Judge {
     const other = this.#cluster.nodeById(peer)
     const isOver = !this.#cluster.isNodeAlive(other)
     invariant(isOver, `K1: the link of node${node.index} to node${other.index} has ended: ${by}, ${detail}`)
+  }
+
+  /** J3: the GCS has leased the workers of actors, and outlives its process. */
+  onKill({ raylet }: SimNode, tag: WorkerTag): void {
+    const isOfActor = raylet.leases.leaseOf(tag)?.owner === GCS
+    const isOrphan = raylet.pool.workers.get(tag)?.endReason?.reason === 'ownerDied'
+    invariant(!(isOfActor && isOrphan), `J3: the worker ${tag} of an actor is killed for the death of an owner`)
   }
 
   /** A process has ended; whatever was in flight on it met a death. */

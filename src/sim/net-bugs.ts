@@ -204,6 +204,34 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
       actors.placeWaiting = () => {}
     },
   },
+  {
+    name: 'actorsOfFirstNode',
+    what: 'the node with the first tags takes the leases of all actors along when it dies',
+    seeds: 20,
+    raylet: ({ view }) => {
+      const nodeOf = view.nodeOf.bind(view)
+      view.nodeOf = (tag) => nodeOf(tag === 0 ? 1 : tag)
+    },
+  },
+  // Arguments
+  {
+    name: 'lostWhileWaiting',
+    what: 'a value that is lost while its task waits for another one is not waited for again',
+    seeds: 3000,
+    core: ({ dependencies }) => {
+      const onReady = dependencies.onReady.bind(dependencies)
+      const add = dependencies.add.bind(dependencies)
+      let isReady = false
+      dependencies.onReady = (id, effects) => {
+        isReady = true
+        const resolved = onReady(id, effects)
+        isReady = false
+        return resolved
+      }
+      dependencies.add = (task, effects) =>
+        isReady && !add(task, effects) ? { task, error: Buffer.alloc(0) } : add(task, effects)
+    },
+  },
   // Links and connections
   {
     name: 'linkRepeats',

@@ -9,6 +9,7 @@ import type { Faults } from './faults.ts'
 import type { Road } from './network.ts'
 import type { SimNode } from './node.ts'
 import type { Random } from './random.ts'
+import type { World } from './world.ts'
 
 export interface NetFaults {
   /** One a node. */
@@ -18,8 +19,8 @@ export interface NetFaults {
   readonly lateAtMs: Ms
   /** Mean times between faults; 0: none. */
   readonly crashEveryMs: Ms
-  /** Some crashes are the GCS's, which comes back with its records. Not in every world yet: two of its faults are not understood. */
-  readonly killsGcs: boolean
+  /** The GCS is killed, and comes back with its records. */
+  readonly gcsCrashEveryMs: Ms
   readonly pauseEveryMs: Ms
   readonly cutEveryMs: Ms
   readonly resetEveryMs: Ms
@@ -31,13 +32,13 @@ export interface NetFaults {
 }
 
 const ALONE = {
-  killsGcs: false,
+  gcsCrashEveryMs: 0,
   ...{ lateNode: -1, lateAtMs: 0, crashEveryMs: 0, pauseEveryMs: 0, cutEveryMs: 0, resetEveryMs: 0, longestCutMs: 0 },
   ...{ slowMs: [], spreadChance: 0, affinityChance: 0 },
 }
 
 /** `nodes`: so many; 0: as the seed has it. */
-export function drawNet(random: Random, faults: Faults, nodes: number): NetFaults {
+export function drawNet({ net: random, gcs }: World, faults: Faults, nodes: number): NetFaults {
   const drawn = random.chance(0.5) ? 1 : random.int(2, 4)
   const count = nodes > 0 ? nodes : drawn
   if (count === 1) return { ...ALONE, totals: [faults.total] }
@@ -49,7 +50,6 @@ export function drawNet(random: Random, faults: Faults, nodes: number): NetFault
     lateNode,
     lateAtMs: 100 + random.next() * 1500,
     crashEveryMs: every(0.35, 300, 3000),
-    killsGcs: false,
     pauseEveryMs: every(0.3, 100, 1500),
     cutEveryMs: every(0.45, 60, 1000),
     resetEveryMs: every(0.4, 60, 1000),
@@ -57,6 +57,7 @@ export function drawNet(random: Random, faults: Faults, nodes: number): NetFault
     slowMs: Array.from({ length: count }, () => (random.chance(0.2) ? random.next() * 30 : 0)),
     spreadChance: random.chance(0.5) ? random.next() * 0.5 : 0,
     affinityChance: random.chance(0.5) ? random.next() * 0.4 : 0,
+    gcsCrashEveryMs: gcs.chance(0.4) ? 100 + gcs.next() * 1900 : 0,
   }
 }
 
@@ -84,13 +85,9 @@ export function planNetFaults(cluster: Cluster, home: SimNode): void {
   again(cluster, net.crashEveryMs, () => {
     const alive = targets.filter((node) => node.os.isAlive)
     const node = random.pick(alive)
-    if (net.killsGcs && random.chance(0.3)) {
-      world.log('the GCS crashes')
-      cluster.gcsProcess.crash(20 + random.next() * 300)
-      return
-    }
     if (alive.length > 1 && (node !== home || random.chance(0.3))) node.crash()
   })
+  again(cluster, net.gcsCrashEveryMs, () => cluster.gcsProcess.crash(20 + world.gcs.next() * 500), world.gcs)
   again(cluster, net.pauseEveryMs, () => {
     const os = random.chance(0.2) ? cluster.gcsProcess.os : random.pick(targets).os
     os.busyUntil = Math.max(os.busyUntil, world.now + 20 + random.next() * net.longestCutMs)
@@ -130,12 +127,11 @@ function roadsOf(cluster: Cluster, node: SimNode): Road[] {
   ]
 }
 
-function again(cluster: Cluster, meanMs: Ms, happen: () => void): void {
+function again(cluster: Cluster, meanMs: Ms, happen: () => void, random = cluster.world.net): void {
   if (meanMs === 0) return
-  const { world } = cluster
-  world.after(world.net.next() * 2 * meanMs, () => {
+  cluster.world.after(random.next() * 2 * meanMs, () => {
     if (cluster.areFaultsOver) return
     happen()
-    again(cluster, meanMs, happen)
+    again(cluster, meanMs, happen, random)
   })
 }

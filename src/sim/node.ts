@@ -365,6 +365,7 @@ export class SimNode {
       case 'spawnWorker':
         return this.#spawn(event.startupToken)
       case 'killProcess': {
+        cluster.judge.onKill(this, event.tag)
         const os = cluster.shells.get(event.tag)?.os ?? this.#clients.get(event.tag)?.os
         cluster.world.after(0.05, () => os?.die({ code: null, signal: event.signal }, false))
         return

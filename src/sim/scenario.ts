@@ -28,17 +28,13 @@ const QUIET_MS: Ms = 3000
 const UP_MS: Ms = 2000
 const NO_BUG: Bug = { name: 'none', what: '', seeds: 0 }
 
-export function runSeed(
-  seed: number,
-  options: { bug?: Bug; keepsTrace?: boolean; nodes?: number; killsGcs?: boolean } = {},
-): SeedResult {
+export function runSeed(seed: number, options: { bug?: Bug; keepsTrace?: boolean; nodes?: number } = {}): SeedResult {
   resetScripts()
   const world = new World(seed, options.keepsTrace === true)
   const faults = drawFaults(world.random, world.tears)
   const { bug } = options
-  const net = drawNet(world.net, faults, options.nodes ?? (bug ? (bug.isOfMany ? 2 + (seed % 3) : 1) : 0))
-  const killsGcs = options.killsGcs === true && net.totals.length > 1
-  const cluster = new Cluster(world, faults, { ...net, killsGcs }, options.bug ?? NO_BUG)
+  const net = drawNet(world, faults, options.nodes ?? (bug ? (bug.isOfMany ? 2 + (seed % 3) : 1) : 0))
+  const cluster = new Cluster(world, faults, net, options.bug ?? NO_BUG)
   let failure: Error | null = null
   try {
     play(cluster)

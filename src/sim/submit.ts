@@ -173,10 +173,12 @@ export function createActor(shell: CoreShell, script: Script, actor: NewActor): 
   return new SimRef(shell, handleId, actorId)
 }
 
-function createWhenReady(shell: CoreShell, spec: ActorSpec, { parts, nested, pinned }: WrittenArguments): void {
+function createWhenReady(shell: CoreShell, spec: ActorSpec, written: WrittenArguments): void {
   const { core } = shell
+  const { parts, nested, pinned } = written
   const ids = referencesAmong(parts ?? [])
   shell.whenReady(ids, ids.length, null, () => {
+    if (!ids.every((id) => shell.isReady(id))) return createWhenReady(shell, spec, written)
     const resolved = resolveArguments(parts ?? [], nested, core.table, core.effects)
     if (resolved.error === null) core.createActor({ ...spec, args: resolved.blob, argRefs: resolved.nested }, pinned)
     else shell.failCreation({ ...spec, argRefs: [] }, resolved.error, pinned)

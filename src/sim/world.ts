@@ -21,6 +21,8 @@ export class World {
   readonly tears: Random
   /** For what exists only where there are several nodes. */
   readonly net: Random
+  /** For the ends of the GCS. */
+  readonly gcs: Random
   /** Lines of what happened, when asked for. */
   readonly trace: string[] | null
   now: Ms = 0
@@ -33,6 +35,7 @@ export class World {
     this.random = new Random(seed)
     this.tears = new Random(~seed)
     this.net = new Random(seed ^ 0x5bd1e995)
+    this.gcs = new Random(seed ^ 0x27d4eb2f)
     this.trace = keepsTrace ? [] : null
   }
 

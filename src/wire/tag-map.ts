@@ -1,6 +1,7 @@
 // Which node a worker tag belongs to (K2 of cluster.ts): blocks are aligned, so that this is one look-up.
 //
 //   T1. A block belongs to one node for ever.
+//   T2. Tag 0 is nobody's, although it lies in the first block: so the GCS is named where it leases workers.
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { TagBlock } from './cluster.ts'
@@ -15,7 +16,7 @@ export class TagMap {
   }
 
   nodeOf(tag: WorkerTag): NodeId | undefined {
-    return this.#nodes[blockOf(tag)]
+    return tag === 0 ? undefined : this.#nodes[blockOf(tag)] // T2
   }
 }
 
