@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { tempDir } from './helpers.ts'
+import { tempDir, until } from './helpers.ts'
 
 let cluster: ray.Cluster
 let runs: string
@@ -71,4 +71,33 @@ test('[FT-03] what was put, or may not be retried, is lost with a clear error', 
   loseStored()
   await expect(ray.get(put)).rejects.toThrow(ray.exceptions.ObjectLostError)
   await expect(ray.get(once)).rejects.toThrow(ray.exceptions.ObjectLostError)
+})
+
+test('[FT-01][FT-03] a value that is lost while its task waits for another one is waited for again', async () => {
+  const [first, second] = ['first', 'second'].map((name) => path.join(path.dirname(runs), name)) as [string, string]
+  const when = ray.remote(async (file: string) => {
+    const { existsSync } = await import('node:fs')
+    while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 5))
+    return 1
+  })
+  const makeTwice = ray.remote(async (file: string, gate: string) => {
+    const { appendFileSync, existsSync, readFileSync } = await import('node:fs')
+    appendFileSync(file, 'make\n')
+    const isFirst = readFileSync(file, 'utf8') === 'make\n'
+    while (!isFirst && !existsSync(gate)) await new Promise((resolve) => setTimeout(resolve, 5))
+    return new Uint8Array(300_000).fill(7)
+  })
+  const sum = ray.remote((value: Uint8Array, more: number) => (value[0] as number) + more)
+  const made = makeTwice.remote(runs, second)
+  await ray.wait([made])
+  const late = when.remote(first)
+  const total = sum.remote(made as never, late as never)
+  loseStored()
+  const again = ray.get(made)
+  await until(() => countRuns().make === 2, 'it is made again')
+  fs.writeFileSync(first, '')
+  await ray.wait([late])
+  fs.writeFileSync(second, '')
+  expect(await ray.get(total)).toBe(8)
+  expect((await again).length).toBe(BYTES)
 })
