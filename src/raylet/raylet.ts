@@ -603,6 +603,7 @@ export class Raylet {
   #rejectActor(leaseId: LeaseId): void {
     const actorId = this.#actorOf.get(leaseId) ?? ''
     this.#actorOf.delete(leaseId)
+    this.leases.changes++ // The GCS, which had counted the lease as given, waits for a report.
     this.#out.toGcs({ t: 'actorLease.rejected', leaseId, actorId, available: this.leases.room })
   }
 

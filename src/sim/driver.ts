@@ -122,7 +122,11 @@ function submitOne(
   const { faults } = shell.cluster
   const script = makeScript(random, faults, { held, actors, depth: 2, isActor: false })
   const isStream = random.chance(faults.streamChance)
-  const options = drawOptions(random, held, isStream)
+  const drawn = drawOptions(random, held, isStream)
+  // Between nodes two that hold half of a place each may wait for a third that needs one, as they may with Ray.
+  const waits = script.ops.some((op) => op.t === 'get' || op.t === 'submit' || op.t === 'call')
+  const isHalf = waits && drawn.resources?.special !== undefined && !shell.cluster.isAlone
+  const options = isHalf ? { ...drawn, resources: { CPU: 10_000 } } : drawn
   const { stream } = submitTask(shell, isStream ? { ...script, items: random.int(0, 5) } : script, options, 0)
   if (stream) keepStream(shell, state, stream, options)
 }

@@ -32,6 +32,8 @@ export interface GcsPortEvents {
 
 const GRACEFUL_MS: Ms = 400
 const RECONNECT_GRACE_MS: Ms = 500
+/** Longer than the redials of a node that finds no GCS are apart. */
+const RESTORE_GRACE_MS: Ms = 2500
 const REDIAL_MIN_MS: Ms = 20
 const REDIAL_MAX_MS: Ms = 1000
 /** Longer than anything that a seed cuts. */
@@ -45,6 +47,7 @@ export function makeGcs(isAlone: boolean): Gcs {
       ? { periodMs: 3000, timeoutMs: 10_000, failureThreshold: 5 }
       : { periodMs: 200, timeoutMs: 400, failureThreshold: 3 },
     reconnectGraceMs: RECONNECT_GRACE_MS,
+    restoreGraceMs: RESTORE_GRACE_MS,
     system: {},
     isDurable: !isAlone,
   })

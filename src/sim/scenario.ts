@@ -85,6 +85,7 @@ function play(cluster: Cluster): void {
   world.run(world.now + SETTLE_MS, isOver)
   const stuck = drivers.find((driver) => !driver.isDone && !isGone(driver))
   invariant(!stuck, `liveness: ${stuck?.name} has not finished; ${cluster.judge.openTasks()}`)
+  if (!cluster.gcsProcess.os.isAlive) world.run(world.now + SETTLE_MS, () => cluster.gcsProcess.os.isAlive)
   endAll(cluster)
   world.run(world.now + SETTLE_MS, () => cluster.judge.isQuiet)
   endAll(cluster)
