@@ -203,9 +203,6 @@ export class Gcs {
         return
       case 'group.follow':
         return this.groups.follow(nodeId, message.groupId)
-      case 'actorLease.rejected':
-        this.nodes.full(nodeId) // Others wait there, whatever it has free: it is asked again when it has reported.
-        return this.actors.onNode(nodeId, message)
       case 'pong':
         return
       case 'node.resumed':

@@ -164,12 +164,6 @@ export class NodeManager {
     this.#change(member, { available })
   }
 
-  /** It takes nothing more: until its next report it has nothing. */
-  full(nodeId: NodeId): void {
-    const member = this.#living(nodeId)
-    if (member) this.#change(member, { available: {} })
-  }
-
   wants(nodeId: NodeId, demand: readonly Demand[]): void {
     const member = this.#living(nodeId)
     if (member) member.demand = demand

@@ -434,22 +434,21 @@ describe('nodes come back', () => {
     expect(deliver()).toMatchObject([{ t: 'actor.state', info: { actorId: 'never', state: 'DEAD' } }])
   })
 
-  test('[ACT-01] a node that takes no actor is not asked again before it reports; one that is not back has nothing free', () => {
+  test('[ACT-01] a node that takes no actor is not asked again before it has room; one that is not back has nothing free', () => {
     const world = new World()
     for (const nodeId of ['n1', 'n2']) world.register(nodeId)
     world.ask('n1', 1, { t: 'actor.create', spec: spec('a1') })
     const asked = (): string[] => world.take('actorLease.request').map(({ nodeId }) => nodeId)
     expect(asked()).toEqual(['n1'])
-    const available = { CPU: 40_000 }
-    world.tell('n1', { t: 'actorLease.rejected', leaseId: 'aa1.0', actorId: 'a1', available })
+    world.tell('n1', { t: 'actorLease.rejected', leaseId: 'aa1.0', actorId: 'a1', available: { CPU: 0 } })
     expect(asked()).toEqual(['n2'])
-    world.tell('n2', { t: 'actorLease.rejected', leaseId: 'aa1.1', actorId: 'a1', available })
+    world.tell('n2', { t: 'actorLease.rejected', leaseId: 'aa1.1', actorId: 'a1', available: { CPU: 0 } })
     expect(asked()).toEqual([])
     world.restart()
     world.register('n2')
     world.tell('n2', { t: 'node.resumed' })
     expect([asked(), world.gcs.nodes.get('n1')?.available]).toEqual([[], {}])
-    world.tell('n2', { t: 'node.report', available, waiting: 0, demand: [] })
+    world.tell('n2', { t: 'node.report', available: { CPU: 40_000 }, waiting: 0, demand: [] })
     expect(asked()).toEqual(['n2'])
   })
 

@@ -117,12 +117,15 @@ export class ClusterView {
   }
 
   /** A note may have been long on its way, and nobody corrects it where nothing changes: the GCS's word counts again. */
-  forgetNotes(): void {
+  forgetNotes(): NodeView[] {
+    const views: NodeView[] = []
     for (const [nodeId, available] of this.#told) {
       const view = this.#nodes.get(nodeId)
-      if (view) this.#set({ ...view, available })
+      if (view) views.push({ ...view, available })
     }
+    for (const view of views) this.#set(view)
     this.#told.clear()
+    return views
   }
 
   /** Those that are not dead. */

@@ -195,8 +195,7 @@ export class Raylet {
     if (key === 'report') return this.#report()
     if (key === 'notes') {
       this.#areNotesPlanned = false
-      this.view.forgetNotes()
-      return this.#moveWaiting() // Nobody says again that a node is free.
+      return this.#moveWaiting(new NodeTable(this.view.forgetNotes())) // Nobody says again that a node is free.
     }
     this.#exitAll(this.pool.surplus(this.#now))
     for (const startupToken of this.pool.overdue(this.#now)) this.#local({ t: 'killStarting', startupToken })
@@ -603,7 +602,6 @@ export class Raylet {
   #rejectActor(leaseId: LeaseId): void {
     const actorId = this.#actorOf.get(leaseId) ?? ''
     this.#actorOf.delete(leaseId)
-    this.leases.changes++ // The GCS, which had counted the lease as given, waits for a report.
     this.#out.toGcs({ t: 'actorLease.rejected', leaseId, actorId, available: this.leases.room })
   }
 
