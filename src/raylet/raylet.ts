@@ -195,7 +195,8 @@ export class Raylet {
     if (key === 'report') return this.#report()
     if (key === 'notes') {
       this.#areNotesPlanned = false
-      return this.#moveWaiting(new NodeTable(this.view.forgetNotes())) // Nobody says again that a node is free.
+      // Nobody says again that a node is free. One is enough to find out: many would come back, and cost what they gain.
+      return this.#moveWaiting(new NodeTable(this.view.forgetNotes()), 1)
     }
     this.#exitAll(this.pool.surplus(this.#now))
     for (const startupToken of this.pool.overdue(this.#now)) this.#local({ t: 'killStarting', startupToken })
@@ -439,8 +440,9 @@ export class Raylet {
   }
 
   /** Requests that wait here although another node has become free: only those that changed can have. */
-  #moveWaiting(changed: NodeTable): void {
+  #moveWaiting(changed: NodeTable, countMax = Number.POSITIVE_INFINITY): void {
     const hopeless = new Set<string>()
+    let count = 0
     for (const request of this.leases.stuck()) {
       const { leaseId, owner, spec } = request
       if (owner === GCS || this.view.isRemote(owner)) continue
@@ -454,6 +456,7 @@ export class Raylet {
       }
       this.leases.withdraw(leaseId)
       this.spill.send(leaseId, owner, spec, choice)
+      if (++count >= countMax) return
     }
   }
 

@@ -207,7 +207,7 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   {
     name: 'actorsOfFirstNode',
     what: 'the node with the first tags takes the leases of all actors along when it dies',
-    seeds: 20,
+    seeds: 1500,
     raylet: ({ view }) => {
       const nodeOf = view.nodeOf.bind(view)
       view.nodeOf = (tag) => nodeOf(tag === 0 ? 1 : tag)
