@@ -11,7 +11,14 @@
 import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import { type Choosing, choosingFrom, pickNode } from '../scheduling/policies.ts'
-import type { BundleStep, ClusterStatus, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
+import {
+  type BundleStep,
+  type ClusterStatus,
+  type GcsToNode,
+  type NodeState,
+  type NodeToGcs,
+  roomEveryMs,
+} from '../wire/cluster.ts'
 import type { ExitInfo, FromNode, LeaseSpec, Resources, ToNode } from '../wire/messages.ts'
 import { ActorManager, type Placement } from './actor-manager.ts'
 import { Kv } from './kv.ts'
@@ -71,6 +78,7 @@ export class Gcs {
   #recorded = ''
   #pings = 0
   #areViewsPlanned = false
+  #areRoomsPlanned = false
   #fx: Fx = []
 
   constructor(config: GcsConfig) {
@@ -157,6 +165,7 @@ export class Gcs {
     else if (what === 'nodeGone') {
       if (!this.nodes.isConnected(id)) this.#nodeDied(now, id, 'its connection to the GCS was closed')
     } else if (what === 'views') this.#tellViews()
+    else if (what === 'rooms') this.#tellRooms()
     else if (what === 'health') this.#checkHealth(now)
   }
 
@@ -318,20 +327,34 @@ export class Gcs {
     return { ...decision, mayWait }
   }
 
-  /** Soon, together; a node that is alone knows itself. */
+  /** Soon, together. */
   #planViews(now: Ms): void {
-    if (!this.nodes.hasChanged || this.#areViewsPlanned) return
-    this.#areViewsPlanned = true
-    this.#timer('views', now + VIEWS_EVERY_MS)
+    if (this.nodes.hasChanged && !this.#areViewsPlanned) {
+      this.#areViewsPlanned = true
+      this.#timer('views', now + VIEWS_EVERY_MS)
+    }
+    if (this.nodes.hasRoomChanged && !this.#areRoomsPlanned) {
+      this.#areRoomsPlanned = true
+      this.#timer('rooms', now + roomEveryMs(this.nodes.size))
+    }
   }
 
   #tellViews(): void {
     this.#areViewsPlanned = false
     const nodes = this.nodes.takeChanged()
-    if (nodes.length === 0) return
-    for (const { nodeId } of this.nodes.all()) {
-      if (this.nodes.isConnected(nodeId)) this.#toNode(nodeId, { t: 'nodes.changed', nodes })
-    }
+    if (nodes.length > 0) this.#toAll({ t: 'nodes.changed', nodes })
+  }
+
+  #tellRooms(): void {
+    this.#areRoomsPlanned = false
+    this.#tellViews() // Of nodes that nobody knows yet.
+    const rooms = this.nodes.takeRooms()
+    if (rooms.length > 0) this.#toAll({ t: 'nodes.room', rooms })
+  }
+
+  /** One object for all: it is encoded once. */
+  #toAll(message: GcsToNode): void {
+    for (const { nodeId } of this.nodes.all()) if (this.nodes.isConnected(nodeId)) this.#toNode(nodeId, message)
   }
 
   #performGroups(now: Ms): void {

@@ -8,15 +8,16 @@
 // Invariants:
 //   M1. A node that was declared dead never comes back (K4).
 //   M2. A tag block is given once.
-//   M3. Every change of a view raises its version, and is told to every node once.
+//   M3. Every change of a view raises its version, and is told to every node once: in short when only what is free has changed, and not at
+//       all when that is back to what was told.
 //   M4. After a restart of the GCS, versions go on above all that was told before.
 //   M5. A node of which nobody knows yet whether it outlived the GCS has nothing free until it reports.
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { NodeTable } from '../scheduling/node-table.ts'
-import { subtract } from '../scheduling/resources.ts'
-import type { Demand, NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
+import { fits, subtract } from '../scheduling/resources.ts'
+import type { Demand, NodeRoom, NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
 import { PROTOCOL_VERSION, type Resources, type WireError } from '../wire/messages.ts'
 import { blockAt, TagMap } from '../wire/tag-map.ts'
 import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
@@ -33,6 +34,8 @@ interface Member {
   /** Processes that registered there and have not ended. */
   readonly processes: Set<WorkerTag>
   isConnected: boolean
+  /** What all were told that it has free. */
+  told: { readonly available: Resources; readonly waiting: number }
   /** What waits there, as it last said. */
   demand: readonly Demand[]
   /** It was there before the GCS (came back), and has not told all that it has to tell. */
@@ -64,6 +67,7 @@ export class NodeManager {
   readonly #dead: NodeId[] = []
   readonly #tags = new TagMap()
   #changed = new Set<NodeId>()
+  #roomChanged = new Set<NodeId>()
   readonly #journal: Journal
   #blocks = 0
   #index = 0
@@ -88,7 +92,7 @@ export class NodeManager {
       }
       this.#index = index + 1
       for (const block of view.tagBlocks) this.#tags.add(block, nodeId)
-      const state = { isConnected: false, isAwaited: !isDead, demand: [], unanswered: 0, isOwn: false }
+      const state = { isConnected: false, isAwaited: !isDead, demand: [], unanswered: 0, isOwn: false, told: view }
       this.#members.set(nodeId, { view, index, processes: new Set(), ...state })
       this.table.set(view)
       if (isDead) this.#dead.push(nodeId)
@@ -123,8 +127,8 @@ export class NodeManager {
     const index = known?.index ?? this.#index++
     const isAwaited = known?.isAwaited ?? false
     const demand = known?.demand ?? []
-    const own = { isConnected: true, isAwaited, demand, unanswered: 0, isOwn: false }
-    this.#members.set(nodeId, { view, index, processes, ...own })
+    const fresh = { isConnected: true, unanswered: 0, isOwn: false, told: view }
+    this.#members.set(nodeId, { view, index, processes, isAwaited, demand, ...fresh })
     this.table.set(view)
     this.#changed.add(nodeId)
     this.#record(nodeId)
@@ -148,7 +152,7 @@ export class NodeManager {
     if (!member) return false
     const before = member.view.available
     member.isOwn = false
-    this.#change(member, { available, waiting: waiting ?? member.view.waiting })
+    this.#changeRoom(member, { available, waiting: waiting ?? member.view.waiting })
     for (const name in available) if ((available[name] as number) > (before[name] ?? 0)) return true
     return false
   }
@@ -161,7 +165,7 @@ export class NodeManager {
     const available = member.isOwn ? member.view.available : { ...member.view.available }
     subtract(available, resources)
     member.isOwn = true
-    this.#change(member, { available })
+    this.#changeRoom(member, { available })
   }
 
   wants(nodeId: NodeId, demand: readonly Demand[]): void {
@@ -275,16 +279,51 @@ export class NodeManager {
     return [...this.#members.values()].map(({ view }) => view)
   }
 
-  /** What has changed since the last call (M3). */
+  /** What has changed since the last call, but for what is free (M3). */
   takeChanged(): NodeView[] {
     if (this.#changed.size === 0) return []
     const changed = [...this.#changed]
     this.#changed = new Set()
-    return changed.flatMap((nodeId) => this.get(nodeId) ?? [])
+    return changed.flatMap((nodeId) => {
+      const member = this.#members.get(nodeId)
+      if (!member) return []
+      this.#told(member)
+      this.#roomChanged.delete(nodeId)
+      return member.view
+    })
+  }
+
+  /** What they have free, where that is not what was told (M3). */
+  takeRooms(): NodeRoom[] {
+    const rooms: NodeRoom[] = []
+    for (const nodeId of this.#roomChanged) {
+      const member = this.#members.get(nodeId)
+      const tag = member?.view.tagBlocks[0]?.first
+      if (!member || tag === undefined || isSameRoom(member.view, member.told)) continue
+      this.#told(member)
+      const { version, waiting } = member.view
+      rooms.push([tag, version, waiting, usedOf(member.view)])
+    }
+    this.#roomChanged = new Set()
+    return rooms
+  }
+
+  #told(member: Member): void {
+    member.told = member.view
+    member.isOwn = false // What was told stays as it was.
   }
 
   get hasChanged(): boolean {
     return this.#changed.size > 0
+  }
+
+  get hasRoomChanged(): boolean {
+    return this.#roomChanged.size > 0
+  }
+
+  /** Of any state. */
+  get size(): number {
+    return this.#members.size
   }
 
   #adopt(block: TagBlock, nodeId: NodeId): void {
@@ -304,8 +343,32 @@ export class NodeManager {
   }
 
   #change(member: Member, change: Partial<NodeView>): void {
-    member.view = { ...member.view, ...change, version: member.view.version + 1 }
-    this.table.set(member.view)
+    this.#replace(member, change)
     this.#changed.add(member.view.nodeId)
   }
+
+  #changeRoom(member: Member, change: Pick<Partial<NodeView>, 'available' | 'waiting'>): void {
+    this.#replace(member, change)
+    this.#roomChanged.add(member.view.nodeId)
+  }
+
+  #replace(member: Member, change: Partial<NodeView>): void {
+    member.view = { ...member.view, ...change, version: member.view.version + 1 }
+    this.table.set(member.view)
+  }
+}
+
+type Room = Pick<NodeView, 'available' | 'waiting'>
+
+function isSameRoom(a: Room, b: Room): boolean {
+  return a.waiting === b.waiting && fits(a.available, b.available) && fits(b.available, a.available)
+}
+
+function usedOf({ total, available }: NodeView): Resources {
+  const used: Record<string, number> = {}
+  for (const name in { ...total, ...available }) {
+    const units = (total[name] ?? 0) - (available[name] ?? 0)
+    if (units !== 0) used[name] = units
+  }
+  return used
 }

@@ -7,11 +7,67 @@
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import { NodeTable, type SchedulableNode } from '../scheduling/node-table.ts'
-import type { NodeView, TagBlock } from '../wire/cluster.ts'
+import type { NodeRoom, NodeView, TagBlock } from '../wire/cluster.ts'
+import type { Resources } from '../wire/messages.ts'
 import { TagMap } from '../wire/tag-map.ts'
 
 /** When so few tags are left, a block more is asked for. */
 const TAGS_LOW = 64
+
+/** Another node. There may be thousands, of which few are looked at between two words: what is available is reckoned when it is asked for. */
+class OtherNode implements NodeView {
+  readonly nodeId: NodeId
+  readonly state: NodeView['state']
+  readonly address: NodeView['address']
+  readonly hostname: string
+  readonly pid: number
+  readonly sessionDir: string
+  readonly isHead: boolean
+  readonly total: Resources
+  readonly labels: NodeView['labels']
+  readonly tagBlocks: readonly TagBlock[]
+  readonly deathReason: string | null
+  waiting: number
+  version: number
+  #available: Resources | null
+  #used: Resources = {}
+
+  constructor(view: NodeView) {
+    this.nodeId = view.nodeId
+    this.state = view.state
+    this.address = view.address
+    this.hostname = view.hostname
+    this.pid = view.pid
+    this.sessionDir = view.sessionDir
+    this.isHead = view.isHead
+    this.total = view.total
+    this.labels = view.labels
+    this.tagBlocks = view.tagBlocks
+    this.deathReason = view.deathReason
+    this.waiting = view.waiting
+    this.version = view.version
+    this.#available = view.available
+  }
+
+  get available(): Resources {
+    return (this.#available ??= without(this.total, this.#used))
+  }
+
+  set available(available: Resources) {
+    this.#available = available
+  }
+
+  set used(used: Resources) {
+    this.#available = null
+    this.#used = used
+  }
+}
+
+function without(total: Resources, used: Resources): Resources {
+  const left: Record<string, number> = { ...total }
+  for (const name in used) left[name] = (left[name] ?? 0) - (used[name] as number)
+  return left
+}
 
 export class ClusterView {
   readonly nodeId: NodeId
@@ -19,7 +75,7 @@ export class ClusterView {
   /** For the schedulers: kept up to date one node at a time; this node is a live object in it. */
   readonly table: NodeTable<SchedulableNode>
   /** Others, dead ones included. */
-  readonly #nodes = new Map<NodeId, NodeView>()
+  readonly #nodes = new Map<NodeId, OtherNode>()
   /** What the GCS said, where something was noted since. */
   readonly #told = new Map<NodeId, NodeView['available']>()
   readonly #tags = new TagMap()
@@ -84,11 +140,33 @@ export class ClusterView {
       if (now.nodeId === this.nodeId) continue
       const before = this.#nodes.get(now.nodeId)
       if (before && (before.version >= now.version || before.state === 'DEAD')) continue
-      this.#set(now)
+      const own = new OtherNode(now)
+      this.#nodes.set(now.nodeId, own)
+      this.table.set(own)
       this.#told.delete(now.nodeId)
       changes.push({ before, now })
     }
     return changes
+  }
+
+  /** What they have free now: the views that changed. In place, since there may be thousands several times a second. */
+  updateRooms(rooms: readonly NodeRoom[]): NodeView[] {
+    const changed: NodeView[] = []
+    for (const [tag, version, waiting, used] of rooms) {
+      const view = this.#nodes.get(this.#tags.nodeOf(tag) ?? '')
+      if (!view || view.version >= version || view.state === 'DEAD') continue
+      view.version = version
+      view.waiting = waiting
+      view.used = used
+      this.#told.delete(view.nodeId)
+      changed.push(view)
+    }
+    return changed
+  }
+
+  /** Others of any state. */
+  get size(): number {
+    return this.#nodes.size
   }
 
   learnTags(nodeId: NodeId, blocks: readonly TagBlock[]): void {
@@ -104,12 +182,7 @@ export class ClusterView {
     const view = this.#nodes.get(nodeId)
     if (!view) return
     if (!this.#told.has(nodeId)) this.#told.set(nodeId, view.available)
-    this.#set({ ...view, available })
-  }
-
-  #set(view: NodeView): void {
-    this.#nodes.set(view.nodeId, view)
-    this.table.set(view)
+    view.available = available
   }
 
   get hasNotes(): boolean {
@@ -121,9 +194,10 @@ export class ClusterView {
     const views: NodeView[] = []
     for (const [nodeId, available] of this.#told) {
       const view = this.#nodes.get(nodeId)
-      if (view) views.push({ ...view, available })
+      if (!view) continue
+      view.available = available
+      views.push(view)
     }
-    for (const view of views) this.#set(view)
     this.#told.clear()
     return views
   }

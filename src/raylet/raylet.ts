@@ -13,14 +13,15 @@ import { invariant } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import { NodeTable, type SchedulableNode } from '../scheduling/node-table.ts'
 import { add, fits, formatResources, subtract } from '../scheduling/resources.ts'
-import type {
-  BundleSet,
-  BundleStep,
-  GcsToNode,
-  NodeState,
-  NodeToGcs,
-  NodeView,
-  RayletToRaylet,
+import {
+  type BundleSet,
+  type BundleStep,
+  type GcsToNode,
+  type NodeState,
+  type NodeToGcs,
+  type NodeView,
+  type RayletToRaylet,
+  roomEveryMs,
 } from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
 import type {
@@ -99,7 +100,6 @@ export interface RayletConfig {
 
 type Fx = Effect<FromNode, RayletEffect>[]
 const START_FAILURES_MAX = 3
-const REPORT_EVERY_MS: Ms = 100
 /** How long what another node said of itself stands against what the GCS says. */
 const NOTES_MS: Ms = 500
 const GCS: WorkerTag = 0
@@ -291,6 +291,8 @@ export class Raylet {
         return this.view.addTags(message.tags)
       case 'nodes.changed':
         return this.#nodesChanged(message.nodes)
+      case 'nodes.room':
+        return this.#roomChanged(this.view.updateRooms(message.rooms), false)
       case 'ping':
         return this.#out.toGcs({ t: 'pong', count: message.count })
       case 'node.end':
@@ -331,9 +333,15 @@ export class Raylet {
       if (now.state !== before?.state) haveMembersChanged = true
       if (now.state === 'DEAD' && before?.state !== 'DEAD') this.#nodeDied(now)
     }
+    const changed = changes.flatMap(({ now }) => this.view.get(now.nodeId) ?? [])
+    this.#roomChanged(changed, haveMembersChanged)
+  }
+
+  #roomChanged(changed: readonly NodeView[], haveMembersChanged: boolean): void {
+    if (changed.length === 0) return
     // Those that no node could hold wait for others to join; those of bundles also for room in them.
     this.#askParked((spec) => haveMembersChanged || spec.strategy.kind === 'bundle')
-    if (this.leases.waiting > 0) this.#moveWaiting(new NodeTable(changes.map(({ now }) => now)))
+    if (this.leases.waiting > 0) this.#moveWaiting(new NodeTable(changed))
   }
 
   #nodeDied({ nodeId, tagBlocks, deathReason }: NodeView): void {
@@ -566,7 +574,7 @@ export class Raylet {
     const isTold = this.leases.changes === this.#reported && this.spill.parked === this.#reportedParked
     if (this.#isReportPlanned || isTold) return
     this.#isReportPlanned = true
-    this.#out.timer('report', this.#now + REPORT_EVERY_MS)
+    this.#out.timer('report', this.#now + roomEveryMs(this.view.size))
   }
 
   #report(): void {

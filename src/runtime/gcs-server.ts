@@ -4,7 +4,7 @@
 //   S2. A message is handed over only after `onOpen` of its node, and none after `onClose` until the next `onOpen`.
 
 import type { NodeId } from '../ids/ids.ts'
-import { decodeMessage } from '../wire/codec.ts'
+import { decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { type Answer, type FramedSocket, type Greeting, TcpListener } from './tcp.ts'
 
 export interface GcsServerOptions {
@@ -29,6 +29,9 @@ type Message = { readonly t: string }
 export class GcsServer<In extends Message, Out extends Message> {
   readonly #events: GcsServerEvents<In>
   readonly #sockets = new Map<NodeId, FramedSocket>()
+  /** What goes to all nodes is encoded once. */
+  #last: Message | null = null
+  #lastBytes: Uint8Array = new Uint8Array(0)
   #listener: TcpListener | null = null
 
   private constructor(events: GcsServerEvents<In>) {
@@ -54,7 +57,13 @@ export class GcsServer<In extends Message, Out extends Message> {
   }
 
   send(to: NodeId, message: Out): void {
-    this.#sockets.get(to)?.send(message)
+    const socket = this.#sockets.get(to)
+    if (!socket) return
+    if (message !== this.#last) {
+      this.#last = message
+      this.#lastBytes = encodeMessage(message)
+    }
+    socket.sendEncoded(this.#lastBytes)
   }
 
   isConnected(nodeId: NodeId): boolean {

@@ -95,7 +95,10 @@ export class FramedSocket {
   }
 
   send(message: { readonly t: string }): void {
-    const body = encodeMessage(message)
+    this.sendEncoded(encodeMessage(message))
+  }
+
+  sendEncoded(body: Uint8Array): void {
     this.write(headOf(body), body)
   }
 

@@ -12,6 +12,7 @@
 //   K4. A node that was declared dead stays dead: it is refused, kills its workers, and joins as a new one if at all.
 
 import type { ActorId, JobId, NodeId, ObjectId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
+import type { Ms } from '../kernel/machine.ts'
 import type { FollowedGroup } from './groups.ts'
 import type {
   ExitInfo,
@@ -58,6 +59,20 @@ export interface NodeView {
   readonly deathReason: string | null
   /** Counts changes of this view: the larger, the newer. */
   readonly version: number
+}
+
+/** What a node has free, as short as it can be said: one of its tags names it; `used` is its total less what is available. */
+export type NodeRoom = readonly [tag: WorkerTag, version: number, waiting: number, used: Resources]
+
+const ROOM_EVERY_MS: Ms = 100
+const NODES_PER_MS = 2
+
+/**
+ * How often a node says what it has free, and the GCS says it to all: every 100 ms, and less often where there are more than 200 nodes.
+ * Each hears of all, so that the traffic grows with the square of their number: this way it grows with the number.
+ */
+export function roomEveryMs(nodes: number): Ms {
+  return Math.max(ROOM_EVERY_MS, nodes / NODES_PER_MS)
 }
 
 /** What a node that was there before the GCS (came back) tells it. */
@@ -137,7 +152,7 @@ export type NodeToGcs =
       /** Empty for a new node. */
       readonly state: NodeState
     }
-  /** When it has changed, at most every 100 ms. */
+  /** When it has changed, at most every `roomEveryMs`. */
   | {
       readonly t: 'node.report'
       readonly available: Resources
@@ -199,6 +214,8 @@ export type GcsToNode =
   | { readonly t: 'acked'; readonly count: number }
   /** Nodes that joined, changed or died. */
   | { readonly t: 'nodes.changed'; readonly nodes: readonly NodeView[] }
+  /** Only what they have free has changed. The same to all; after `nodes.changed` of these nodes. */
+  | { readonly t: 'nodes.room'; readonly rooms: readonly NodeRoom[] }
   | { readonly t: 'tags.granted'; readonly tags: TagBlock }
   | { readonly t: 'ping'; readonly count: number }
   | { readonly t: 'job.made'; readonly tag: WorkerTag; readonly jobId: JobId; readonly namespace: string }

@@ -113,7 +113,7 @@ function decisionsOf(
       groups,
     ),
     gcsReport: micros('gcs node.report'),
-    gcsViews: micros('gcs timer views'),
+    gcsViews: micros('gcs timer rooms'),
     rayletViews: micros('raylet fromGcs nodes.'),
     ownerPerTask: micros('owner', ran),
   }
