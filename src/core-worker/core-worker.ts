@@ -11,7 +11,7 @@
 //   W5. A connection between nodes may break with answers on its way: then all that was in flight on it may have run, and pays.
 //   W3. A failure that a retry can cure costs a retry and nothing else; `-1` retries never run out.
 
-import { type ActorId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { type ActorId, makeObjectId, type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { DenseTable } from '../kernel/dense-table.ts'
 import { unreachable } from '../kernel/invariant.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
@@ -316,6 +316,8 @@ export class CoreWorker {
       case 'object.resolved':
         this.#onResolved(now, message)
         return
+      case 'object.rescued':
+        return this.#onRescued(now, message.storageId, message.copy)
       case 'ref.routed':
         this.#onRef(now, message.body)
         return
@@ -449,7 +451,7 @@ export class CoreWorker {
 
   /** A stored copy of an object could not be found. Of an owned one: it is made again, or fails. */
   onCopyLost(id: ObjectId, storageId: ObjectId): void {
-    if (this.table.isOwned(id)) this.#lose((one) => one === storageId)
+    if (this.table.isOwned(id)) this.#lose((one) => one === storageId, null)
     else {
       this.table.forgetLocation(id)
       const body = { t: 'ref.copyLost', id, storageId } as const
@@ -457,8 +459,17 @@ export class CoreWorker {
     }
   }
 
-  #lose(isLost: (storageId: ObjectId) => boolean): void {
-    for (const id of this.table.lose(isLost, this.#effects)) this.#failLost(id)
+  /** `of`: the node that died with them. It has to hear also that we need nothing: it keeps copies for us until then. */
+  #lose(isLost: (storageId: ObjectId) => boolean, of: NodeId | null): void {
+    const storageIds = this.table.suspend(isLost, this.#effects)
+    if (storageIds.length === 0 && of === null) return
+    this.#effects.push({ t: 'toNode', message: { t: 'object.rescue', storageIds, of } })
+  }
+
+  #onRescued(now: Ms, storageId: ObjectId, copy: ObjectId | null): void {
+    const lost = this.table.rescued(storageId, copy, this.#effects)
+    if (lost?.isHopeless) this.#failLost(lost.id)
+    else if (lost) this.#wake(now, lost.id)
   }
 
   #failLost(id: ObjectId): void {
@@ -615,7 +626,7 @@ export class CoreWorker {
       this.#onWorkerDied(now, { ...exit, tag, detail: `its node ${nodeId.slice(0, 8)} died: ${detail}` })
       if (this.#connected.has(tag)) this.#effects.push({ t: 'disconnect', tag })
     }
-    this.#lose((storageId) => isAmong(tagBlocks, ownerOf(storageId)))
+    this.#lose((storageId) => isAmong(tagBlocks, ownerOf(storageId)), nodeId)
   }
 
   #onWorkerDied(now: Ms, exit: ExitInfo): void {
@@ -692,7 +703,7 @@ export class CoreWorker {
       if (this.#connected.has(body.of)) this.#settling.push(body)
       else this.#settle(body)
     } else if (body.t === 'ref.copyLost') {
-      if (this.table.owned.has(body.id)) this.#lose((storageId) => storageId === body.storageId)
+      if (this.table.owned.has(body.id)) this.#lose((one) => one === body.storageId, null)
     } else this.table.onRefMessage(body, this.#effects)
   }
 

@@ -54,7 +54,7 @@ test('[FT-01] a value that is lost while its task waits for another is waited fo
   const { table, dependencies, fx, task } = world()
   table.fulfil(FIRST, { kind: 'stored', storageId: 77, size: 9, refs: [] }, fx)
   dependencies.add(task, fx)
-  table.lose((storageId) => storageId === 77, fx)
+  table.suspend((storageId) => storageId === 77, fx)
   table.fulfil(SECOND, { kind: 'primitive', value: 1 }, fx)
   expect([dependencies.onReady(SECOND, fx), dependencies.waitingCount]).toEqual([[], 1])
   table.fulfil(FIRST, { kind: 'primitive', value: 1 }, fx)

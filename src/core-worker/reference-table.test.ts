@@ -124,3 +124,60 @@ test('[ARCH-21] of the copies that a dead process made for us, those of which we
   table.claim([STORED.storageId, unheard], fx)
   expect(take()).toEqual([{ t: 'toNode', message: { t: 'object.free', storageIds: [unheard] } }])
 })
+
+const COPY = makeObjectId(7, 1)
+const freed = (storageId: number) => ({ t: 'toNode', message: { t: 'object.free', storageIds: [storageId] } })
+const released = {
+  t: 'toNode',
+  message: { t: 'ref.route', to: 2, body: { t: 'ref.remove', id: OTHERS, borrower: 1, count: 1 } },
+}
+
+/** Owned, stored, known to a borrower; its copy is lost. */
+function suspended(): ReturnType<typeof tableOf> {
+  const one = tableOf()
+  const { table, fx, take } = one
+  table.create(OWN)
+  table.grant(OWN, 4, fx)
+  table.hold(OTHERS)
+  table.granted(OTHERS)
+  table.fulfil(OWN, STORED, fx)
+  take()
+  expect(table.suspend((storageId) => storageId === STORED.storageId, fx)).toEqual([STORED.storageId])
+  expect(take()).toEqual([{ t: 'toNode', message: { t: 'object.withdraw', ids: [OWN] } }])
+  expect(table.look(OWN, fx).kind).toBe('pending')
+  return one
+}
+
+test('[FT-03][ARCH-21] another copy takes the place of a lost one: it is published, holds what it contains, and is freed in the end', () => {
+  const { table, fx, take } = suspended()
+  expect(table.rescued(STORED.storageId, COPY, fx)).toEqual({ id: OWN, isHopeless: false })
+  const location = { ...STORED, storageId: COPY }
+  expect(take()).toEqual([
+    { t: 'toNode', message: { t: 'object.publish', id: OWN, location } },
+    { t: 'ready', id: OWN },
+  ])
+  table.check()
+  table.release(OWN, fx)
+  table.onWorkerDied(4, fx)
+  expect(take()).toContainEqual(freed(COPY))
+})
+
+test('[FT-03][ARCH-21] a copy that is found when its object is gone, or was freed, is freed too', () => {
+  const gone = suspended()
+  gone.table.release(OWN, gone.fx)
+  gone.table.onWorkerDied(4, gone.fx)
+  gone.take()
+  expect(gone.table.rescued(STORED.storageId, COPY, gone.fx)).toBeUndefined()
+  expect(gone.take()).toEqual([freed(COPY), released])
+  const free = suspended()
+  expect(free.table.freeNow(OWN, free.fx)).toBe(true)
+  free.take()
+  expect(free.table.rescued(STORED.storageId, COPY, free.fx)).toBeUndefined()
+  expect(free.take()).toEqual([freed(COPY), released])
+})
+
+test('[FT-03] without another copy, what cannot be made again is hopeless', () => {
+  const { table, fx, take } = suspended()
+  expect(table.rescued(STORED.storageId, null, fx)).toEqual({ id: OWN, isHopeless: true })
+  expect(take()).toEqual([released])
+})

@@ -57,6 +57,8 @@ export interface BorrowedObject {
 
 const NOTHING_REVIVED: LineageRecord[] = []
 const PENDING: ValueState = { kind: 'pending' }
+/** Its copy is lost, and another one looked for. */
+const RESCUED: ValueState = { kind: 'pending' }
 /** No bytes: the shell reads it as `ObjectFreedError`. */
 const FREED: ValueState = { kind: 'error', bytes: new Uint8Array(0) }
 
@@ -66,6 +68,13 @@ export class ReferenceTable {
   readonly borrowed = new Map<ObjectId, BorrowedObject>()
   readonly lineage = new Lineage()
   readonly #revived: LineageRecord[] = []
+  /** By the id of the lost copy. */
+  readonly #rescued = new Map<
+    ObjectId,
+    { readonly id: ObjectId; readonly state: ObjectLocation & { kind: 'stored' } }
+  >()
+  /** Objects of these that were asked for meanwhile. */
+  readonly #awaited = new Set<ObjectId>()
   /** Turns a primitive state into the bytes that others can read. Pure, given by the shell. */
   readonly #encodePrimitive: (value: unknown) => Uint8Array
 
@@ -255,7 +264,8 @@ export class ReferenceTable {
   /** `free()`: the value is given up although references remain. */
   freeNow(id: ObjectId, effects: Effects): boolean {
     const owned = this.owned.get(id)
-    if (!owned || owned.actorId !== null || owned.state.kind === 'pending') return false
+    if (!owned || owned.actorId !== null) return false
+    if (owned.state.kind === 'pending' && owned.state !== RESCUED) return false
     if (owned.lineage) owned.lineage.record = null // What is freed is not made again.
     const state = owned.state
     owned.state = FREED
@@ -279,7 +289,10 @@ export class ReferenceTable {
   /** The value's state, asking the node for a borrowed one that is not known yet. */
   look(id: ObjectId, effects: Effects): ValueState {
     const owned = this.owned.get(id)
-    if (owned) return owned.state.kind === 'evicted' ? this.#revive(owned) : owned.state
+    if (owned) {
+      if (owned.state === RESCUED) this.#awaited.add(id)
+      return owned.state.kind === 'evicted' ? this.#revive(owned) : owned.state
+    }
     if (this.isOwned(id)) return FREED // It came back in a value that outlived the count.
     const borrowed = this.borrowed.get(id)
     if (!borrowed) return FREED // Nobody held it any more: it was released here.
@@ -326,22 +339,52 @@ export class ReferenceTable {
     return undefined
   }
 
-  /** Stored copies that are lost. What can be made again will be, when it is asked for or held; the others, that cannot. */
-  lose(isLost: (storageId: ObjectId) => boolean, effects: Effects): ObjectId[] {
-    const hopeless: ObjectId[] = []
+  /** Stored copies that are lost: their values are pending until it is known whether another copy is left. Those copies. */
+  suspend(isLost: (storageId: ObjectId) => boolean, effects: Effects): ObjectId[] {
+    const lost: ObjectId[] = []
     for (const [id, owned] of this.owned) {
       const { state } = owned
       if (state.kind !== 'stored' || !isLost(state.storageId)) continue
       if (owned.isPublished) effects.push({ t: 'toNode', message: { t: 'object.withdraw', ids: [id] } })
       owned.isPublished = false
-      for (const ref of state.refs) this.release(ref, effects)
-      owned.state = { kind: 'evicted' }
-      if (!owned.lineage?.record) {
-        owned.state = PENDING
-        hopeless.push(id)
-      } else if (owned.hasEscaped) this.#revive(owned) // Others may ask at any time.
+      owned.state = RESCUED
+      this.#rescued.set(state.storageId, { id, state })
+      lost.push(state.storageId)
     }
-    return hopeless
+    return lost
+  }
+
+  /**
+   * `copy` takes the place of the lost one; null: there is none, and the value is made again when it is asked for or held elsewhere.
+   * `isHopeless`: it cannot be.
+   */
+  rescued(
+    storageId: ObjectId,
+    copy: ObjectId | null,
+    effects: Effects,
+  ): { readonly id: ObjectId; readonly isHopeless: boolean } | undefined {
+    const lost = this.#rescued.get(storageId)
+    this.#rescued.delete(storageId)
+    const isAwaited = lost !== undefined && this.#awaited.delete(lost.id)
+    const owned = lost && this.owned.get(lost.id)
+    if (!lost || owned?.state !== RESCUED) {
+      // Dropped, freed or made again meanwhile.
+      if (copy !== null) effects.push({ t: 'toNode', message: { t: 'object.free', storageIds: [copy] } })
+      for (const ref of lost?.state.refs ?? []) this.release(ref, effects)
+      return undefined
+    }
+    if (copy !== null) {
+      this.fulfil(lost.id, { ...lost.state, storageId: copy }, effects)
+      return { id: lost.id, isHopeless: false }
+    }
+    for (const ref of lost.state.refs) this.release(ref, effects)
+    if (!owned.lineage?.record) {
+      owned.state = PENDING
+      return { id: lost.id, isHopeless: true }
+    }
+    owned.state = { kind: 'evicted' }
+    if (owned.hasEscaped || isAwaited) this.#revive(owned) // Others may ask at any time.
+    return undefined
   }
 
   /** Records to be run again. */

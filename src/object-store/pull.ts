@@ -28,6 +28,7 @@ export class Pull {
   /** Whom the home named, while it is tried without them. */
   named: readonly NodeId[] = []
   size = 0
+  owner: WorkerTag = -1
   have = new ChunkSet(0)
   /** When to ask the home again; null: not before it answers, or the pull stalls. */
   askAt: Ms | null = null

@@ -14,7 +14,8 @@
 //       alone. Bytes asked for and not come are never more than the budget.
 //   T3. Of one holder at most `holderBytesMax` (one chunk at least) and `holderChunksMax` are asked for at a time.
 //   T4. What nobody waits for any more is given up: nothing is kept of it, and its home told.
-//   T5. What its owner freed, or whose home died, is dropped here, complete or not.
+//   T5. What its owner freed is dropped here, complete or not; so is what was coming from a home that died. A whole copy of a dead home's
+//       stays until its owner's node says what becomes of it (survivors.ts), or is dead too.
 //   T6. Without progress for `stallMs` the home is asked again, and all that was asked for counts as not asked.
 //   T7. Who watches a copy hears of each chunk that comes after its answer.
 
@@ -24,13 +25,23 @@ import type { Ms } from '../kernel/machine.ts'
 import type { RayletToRaylet, SharedFolder } from '../wire/cluster.ts'
 import { CHUNK_BYTES, type HolderToPuller, type PullerToHolder } from '../wire/transfer.ts'
 import { chunksIn } from './chunks.ts'
+import { HeldCopies } from './held-copies.ts'
 import { HolderBook } from './holder-book.ts'
 import { Pull } from './pull.ts'
 import { ChunkServer } from './serve.ts'
 
 export type PeerMessage = Extract<
   RayletToRaylet,
-  { readonly t: 'object.find' | 'object.holders' | 'object.free' | 'object.dropped' }
+  {
+    readonly t:
+      | 'object.find'
+      | 'object.holders'
+      | 'object.free'
+      | 'object.dropped'
+      | 'object.copied'
+      | 'object.promote'
+      | 'object.promoted'
+  }
 >
 
 export type TransferInput =
@@ -60,6 +71,17 @@ export type TransferInput =
   | { readonly t: 'freed'; readonly storageIds: readonly ObjectId[] }
   /** The store gave up complete copies that had been pulled. */
   | { readonly t: 'evicted'; readonly storageIds: readonly ObjectId[] }
+  /** An owner of this node has lost these copies: see `object.rescue`. */
+  | {
+      readonly t: 'rescue'
+      readonly owner: WorkerTag
+      readonly storageIds: readonly ObjectId[]
+      readonly of: NodeId | null
+    }
+  /** Answer to 'promote'; null: it could not be done. */
+  | { readonly t: 'promoted'; readonly storageId: ObjectId; readonly copy: ObjectId | null }
+  /** A process of this node has ended. */
+  | { readonly t: 'ownerGone'; readonly owner: WorkerTag }
   | { readonly t: 'timer' }
 
 export type TransferEffect =
@@ -82,6 +104,14 @@ export type TransferEffect =
   | { readonly t: 'allocate'; readonly storageId: ObjectId; readonly size: number }
   /** All chunks are written: readers may open it. */
   | { readonly t: 'seal'; readonly storageId: ObjectId }
+  /** The whole copy becomes one of this node's own, under a new id; answered by 'promoted'. */
+  | { readonly t: 'promote'; readonly storageId: ObjectId; readonly owner: WorkerTag; readonly size: number }
+  | {
+      readonly t: 'rescued'
+      readonly owner: WorkerTag
+      readonly storageId: ObjectId
+      readonly copy: ObjectId | null
+    }
   /** Complete or not. */
   | { readonly t: 'drop'; readonly storageId: ObjectId }
   | {
@@ -98,7 +128,7 @@ export interface TransferConfig {
   /** Whose tag it is; undefined: nobody's that is known. */
   nodeOf(tag: WorkerTag): NodeId | undefined
   /** A value that was made on this node; 'soon': it is written, but not announced. Only read during steps. */
-  look(storageId: ObjectId): { readonly size: number } | 'soon' | null
+  look(storageId: ObjectId): { readonly size: number; readonly owner: WorkerTag } | 'soon' | null
   /** What others are told of it; null unless given. */
   readonly folder?: SharedFolder | null
   readonly chunkBytes?: number
@@ -134,8 +164,7 @@ export class ObjectTransfer {
   readonly #server: ChunkServer
   /** In the order of their first wants. */
   readonly #pulls = new Map<ObjectId, Pull>()
-  /** Complete copies here, and how long each is. */
-  readonly #held = new Map<ObjectId, number>()
+  readonly #held: HeldCopies
   readonly #loads = new Map<NodeId, Load>()
   readonly #dead = new Set<NodeId>()
   #admittedBytes = 0
@@ -155,6 +184,14 @@ export class ObjectTransfer {
     this.#server = new ChunkServer(this.#config.chunkBytes, {
       look: (storageId) => this.#copyOf(storageId),
       emit: (effect) => this.#effects.push(effect),
+    })
+    this.#held = new HeldCopies({
+      own: config.nodeId,
+      nodeOf: config.nodeOf,
+      homeOf: (storageId) => this.#homeOf(storageId),
+      isDead: (nodeId) => this.#dead.has(nodeId),
+      emit: (effect) => this.#effects.push(effect),
+      onDropped: (storageId) => this.#server.end(storageId),
     })
   }
 
@@ -192,6 +229,7 @@ export class ObjectTransfer {
       adoptedObjectsEver: this.#adoptedEver,
       holdersKnown: this.#book.size,
       watched: this.#server.size,
+      survivorsKnown: this.#held.survivors.size,
     }
   }
 
@@ -251,8 +289,14 @@ export class ObjectTransfer {
       case 'freed':
         return this.#onFreed(input.storageIds)
       case 'evicted':
-        for (const storageId of input.storageIds) if (this.#held.delete(storageId)) this.#sayDropped(storageId)
+        for (const storageId of input.storageIds) if (this.#held.forget(storageId)) this.#sayDropped(storageId)
         return
+      case 'rescue':
+        return this.#held.survivors.rescue(input.owner, input.storageIds, input.of)
+      case 'promoted':
+        return this.#held.promoted(input.storageId, input.copy)
+      case 'ownerGone':
+        return this.#held.survivors.ownerGone(input.owner)
       case 'timer':
         return this.#tick()
     }
@@ -261,7 +305,7 @@ export class ObjectTransfer {
   // Wants
 
   #want(storageId: ObjectId, reader: WorkerTag): void {
-    const home = this.#config.nodeOf(ownerOf(storageId))
+    const home = this.#homeOf(storageId)
     if (this.#held.has(storageId)) return this.#located(storageId, [reader], 'here')
     const known = this.#pulls.get(storageId)
     if (known) {
@@ -311,7 +355,7 @@ export class ObjectTransfer {
   }
 
   #sayDropped(storageId: ObjectId): void {
-    const home = this.#config.nodeOf(ownerOf(storageId))
+    const home = this.#homeOf(storageId)
     if (home === undefined || this.#dead.has(home)) return
     this.#effects.push({ t: 'toPeer', nodeId: home, message: { t: 'object.dropped', storageId } })
   }
@@ -484,7 +528,7 @@ export class ObjectTransfer {
   #complete(pull: Pull): void {
     const { storageId, size, readers, isAdmitted } = pull
     this.#pulls.delete(storageId)
-    this.#held.set(storageId, size)
+    this.#held.add(pull)
     if (isAdmitted) this.#effects.push({ t: 'seal', storageId })
     this.#located(storageId, [...readers], 'here')
     this.#leaveAll(pull)
@@ -492,6 +536,10 @@ export class ObjectTransfer {
     if (!isAdmitted) return
     this.#admittedBytes -= size
     this.#admit()
+  }
+
+  #homeOf(storageId: ObjectId): NodeId | undefined {
+    return this.#config.nodeOf(ownerOf(storageId))
   }
 
   // Holders
@@ -546,15 +594,7 @@ export class ObjectTransfer {
     this.#server.forget(nodeId)
     for (const pull of [...this.#pulls.values()]) if (pull.home === nodeId) this.#lost(pull)
     this.#holderClosed(nodeId)
-    for (const storageId of [...this.#held.keys()]) {
-      if (this.#config.nodeOf(ownerOf(storageId)) === nodeId) this.#dropHeld(storageId) // T5
-    }
-  }
-
-  #dropHeld(storageId: ObjectId): void {
-    if (!this.#held.delete(storageId)) return
-    this.#server.end(storageId)
-    this.#effects.push({ t: 'drop', storageId })
+    this.#held.nodeDied(nodeId)
   }
 
   #tick(): void {
@@ -585,7 +625,15 @@ export class ObjectTransfer {
       case 'object.free':
         return this.#onFreed(message.storageIds)
       case 'object.dropped':
+        this.#held.survivors.dropped(message.storageId, from)
         return this.#book.drop(message.storageId, from)
+      case 'object.copied':
+        if (!this.#dead.has(from)) this.#held.survivors.copied(message.storageId, message.owner, from)
+        return
+      case 'object.promote':
+        return this.#held.promote(from, message.storageId, message.owner)
+      case 'object.promoted':
+        return this.#held.survivors.promoted(message.storageId, from, message.copy)
     }
   }
 
@@ -594,7 +642,8 @@ export class ObjectTransfer {
     if (copy === 'soon') return this.#book.park(storageId, asker)
     const nodes = copy ? [this.#config.nodeId, ...this.#book.add(storageId, asker)] : []
     const { folder } = this.#config
-    const message: PeerMessage = { t: 'object.holders', storageId, size: copy?.size ?? 0, nodes, folder }
+    const { size = 0, owner = -1 } = copy ?? {}
+    const message: PeerMessage = { t: 'object.holders', storageId, size, owner, nodes, folder }
     this.#effects.push({ t: 'toPeer', nodeId: asker, message })
   }
 
@@ -602,13 +651,14 @@ export class ObjectTransfer {
     for (const asker of this.#book.takeParked(storageId)) this.#find(asker, storageId)
   }
 
-  #onHolders({ storageId, size, nodes, folder }: PeerMessage & { t: 'object.holders' }): void {
+  #onHolders({ storageId, size, owner, nodes, folder }: PeerMessage & { t: 'object.holders' }): void {
     const pull = this.#pulls.get(storageId)
     if (!pull) return
     if (size <= 0 || (pull.size > 0 && pull.size !== size)) return this.#lostHere(pull)
     const isFirst = pull.phase === 'new'
     if (isFirst) pull.begin(size, this.#config.nodeId)
     pull.progressAt = this.#now
+    pull.owner = owner
     if (isFirst && folder) {
       pull.phase = 'adopting'
       pull.named = nodes
@@ -643,7 +693,7 @@ export class ObjectTransfer {
   }
 
   #copyOf(storageId: ObjectId): { size: number; have: Pull['have'] | null } | null {
-    const held = this.#held.get(storageId)
+    const held = this.#held.sizeOf(storageId)
     if (held !== undefined) return { size: held, have: null }
     const pull = this.#pulls.get(storageId)
     if (pull) return pull.phase === 'new' ? null : { size: pull.size, have: pull.have }
@@ -661,7 +711,7 @@ export class ObjectTransfer {
       }
       const pull = this.#pulls.get(storageId)
       if (pull) this.#lost(pull)
-      this.#dropHeld(storageId)
+      this.#held.drop(storageId)
       this.#server.end(storageId)
       this.#answerParked(storageId)
     }

@@ -11,7 +11,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
-import { type JobId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { type JobId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { InvariantError } from '../kernel/invariant.ts'
 import type { PeerMessage } from '../object-store/transfer.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
@@ -79,6 +79,8 @@ export class NodeServer {
   readonly #byTag = new Map<WorkerTag, WorkerProcess>()
   readonly #timers = new Map<string, NodeJS.Timeout>()
   readonly #server = net.createServer((socket) => this.#accept(socket))
+  #ownTag: WorkerTag | undefined
+  #ownSequence = 0
   #isEnding = false
   #hasDriver = false
   #clusterId = ''
@@ -139,6 +141,8 @@ export class NodeServer {
       nodeOf: (tag) => view.nodeOf(tag),
       addressOf: (peer) => view.get(peer)?.address,
       toPeer: (peer, message) => this.#peers?.send(peer, message, view.get(peer)?.address ?? null),
+      promote: (storageId, owner, size) => this.#promote(storageId, owner, size),
+      rescued: (owner, storageId, copy) => this.#send(owner, { t: 'object.rescued', storageId, copy }),
       located: (reader, storageId, where) => this.#send(reader, { t: 'object.located', storageId, where }),
     })
   }
@@ -285,6 +289,8 @@ export class NodeServer {
         return
       case 'object.locate':
         return this.#transfer.locate(client.tag, message.storageId)
+      case 'object.rescue':
+        return this.#transfer.rescue(client.tag, message.storageIds, message.of)
       case 'object.unlocate':
         return this.#transfer.unlocate(client.tag, message.storageId)
       case 'cluster.resources': {
@@ -412,6 +418,7 @@ export class NodeServer {
     for (const [owner, storageIds] of this.#store.madeBy(tag)) this.#tellLeft(owner, tag, storageIds)
     this.#store.onWorkerDied(tag)
     this.#transfer.readerGone(tag)
+    this.#transfer.ownerGone(tag)
     const event = { t: 'gone', tag, pid, code, signal, lastLines } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
   }
@@ -495,6 +502,16 @@ export class NodeServer {
       from,
     )
     this.#transfer.freed(storageIds.filter(isCopy))
+  }
+
+  /** Such copies have a maker's tag that no process has: theirs is the node itself. */
+  #promote(storageId: ObjectId, owner: WorkerTag, size: number): ObjectId | null {
+    this.#ownTag ??= this.#raylet.takeTag()
+    if (this.#ownTag === undefined) return null
+    const copy = makeObjectId(this.#ownTag, ++this.#ownSequence)
+    if (!this.#store.promote(storageId, copy, owner, size)) return null
+    if (!this.#raylet.hub.isAlive(owner)) this.#store.free([copy], -1)
+    return copy
   }
 
   #setTimer(key: string, at: number, run: () => void): void {
@@ -683,8 +700,17 @@ function sum(all: readonly Resources[]): Resources {
   return total
 }
 
+const OF_TRANSFER: ReadonlySet<string> = new Set([
+  'object.find',
+  'object.holders',
+  'object.dropped',
+  'object.copied',
+  'object.promote',
+  'object.promoted',
+])
+
 function isOfTransfer(message: RayletToRaylet): message is PeerMessage {
-  return message.t === 'object.find' || message.t === 'object.holders' || message.t === 'object.dropped'
+  return OF_TRANSFER.has(message.t)
 }
 
 function isForGcs(message: ToNode): boolean {

@@ -31,6 +31,10 @@ export interface ObjectTransferOptions {
   /** Of its raylet. */
   addressOf(nodeId: NodeId): { readonly host: string; readonly port: number } | undefined
   toPeer(nodeId: NodeId, message: PeerMessage): void
+  /** A pulled copy becomes one of this node's own: under which id; null: it cannot. */
+  promote(storageId: ObjectId, owner: WorkerTag, size: number): ObjectId | null
+  /** Answer to `rescue`. */
+  rescued(owner: WorkerTag, storageId: ObjectId, copy: ObjectId | null): void
   /** Answer to `locate`; `where` null: it is lost. */
   located(reader: WorkerTag, storageId: ObjectId, where: SpillLocation | 'shm' | null): void
 }
@@ -110,6 +114,15 @@ export class ObjectTransfer {
     this.#step({ t: 'evicted', storageIds })
   }
 
+  /** See `object.rescue`. */
+  rescue(owner: WorkerTag, storageIds: readonly ObjectId[], of: NodeId | null): void {
+    this.#step({ t: 'rescue', owner, storageIds, of })
+  }
+
+  ownerGone(owner: WorkerTag): void {
+    this.#step({ t: 'ownerGone', owner })
+  }
+
   readerGone(reader: WorkerTag): void {
     this.#step({ t: 'readerGone', reader })
   }
@@ -166,6 +179,12 @@ export class ObjectTransfer {
         const isDone = store.beginPulled(effect.storageId, effect.size)
         return this.#step({ t: 'allocated', storageId: effect.storageId, isDone })
       }
+      case 'promote': {
+        const { storageId, owner, size } = effect
+        return this.#step({ t: 'promoted', storageId, copy: this.#options.promote(storageId, owner, size) })
+      }
+      case 'rescued':
+        return this.#options.rescued(effect.owner, effect.storageId, effect.copy)
       case 'seal':
         return store.pulled.seal(effect.storageId)
       case 'drop':

@@ -217,6 +217,11 @@ export class SimNode {
       if (!this.raylet.hub.isAlive(message.owner)) this.#freeStored([message.storageId], -1)
       return
     }
+    if (message.t === 'object.rescue') {
+      // Readers open copies where their makers are: there is no other one.
+      for (const storageId of message.storageIds) this.#send(client.tag, { t: 'object.rescued', storageId, copy: null })
+      return
+    }
     cluster.judge.onNodeMessage(client.tag, message)
     const input = { kind: 'message', from: client.tag, message } as const
     const isForGcs = message.t.startsWith('actor.') || message.t.startsWith('kv.')

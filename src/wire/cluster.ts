@@ -327,8 +327,15 @@ export type RayletToRaylet =
       /** 0 when it is gone. */
       readonly size: number
       readonly nodes: readonly NodeId[]
+      readonly owner: WorkerTag
       /** Of the home: the value may be taken from there by a node of the same machine. */
       readonly folder: SharedFolder | null
     }
-  /** A pulled copy was given up. */
+  /** A pulled copy was given up: to the home, and to the owner's node if that has heard of it. */
   | { readonly t: 'object.dropped'; readonly storageId: ObjectId }
+  /** To the owner's node: a whole copy is on the sender, of a value that a third node made. */
+  | { readonly t: 'object.copied'; readonly storageId: ObjectId; readonly owner: WorkerTag }
+  /** From the owner's node: the copy at the home is lost, the receiver's takes its place. Answered by `object.promoted`. */
+  | { readonly t: 'object.promote'; readonly storageId: ObjectId; readonly owner: WorkerTag }
+  /** `copy`: its id from now on, of the sender's node; null: it has none. */
+  | { readonly t: 'object.promoted'; readonly storageId: ObjectId; readonly copy: ObjectId | null }

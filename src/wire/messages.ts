@@ -310,6 +310,11 @@ export type ToNode =
   | { readonly t: 'object.locate'; readonly storageId: ObjectId }
   /** Who asked waits no more. An answer may come all the same. */
   | { readonly t: 'object.unlocate'; readonly storageId: ObjectId }
+  /**
+   * From the owner: these copies are lost; is there another whole one of each? Answered by `object.rescued`, each. `of`: the node that died
+   * with them, if one did; of that one the owner needs nothing else.
+   */
+  | { readonly t: 'object.rescue'; readonly storageIds: readonly ObjectId[]; readonly of: NodeId | null }
   /** Hub: hand `body` to the worker `to`; answered by `ref.undeliverable` when that one is dead. */
   | { readonly t: 'ref.route'; readonly to: WorkerTag; readonly body: RefMessage }
   // GCS
@@ -417,6 +422,8 @@ export type FromNode =
       /** null: it is gone; 'shm': it is (again) in shared memory. */
       readonly where: SpillLocation | 'shm' | null
     }
+  /** To the owner: `copy` takes the place of the lost `storageId`; null: there is none. */
+  | { readonly t: 'object.rescued'; readonly storageId: ObjectId; readonly copy: ObjectId | null }
   /** To the process that wrote the copy: its owner freed it; the segment may be used again, or removed. */
   | { readonly t: 'object.recycle'; readonly storageIds: readonly ObjectId[] }
   /** To the process that wrote the copy: it now lies on disk, the segment is unlinked; unmap it. */

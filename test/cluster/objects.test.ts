@@ -2,10 +2,12 @@
 // sockets) are mixed up, or when something that nobody waits for goes on.
 
 import crypto from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
 import * as ray from 'ray-ts'
 import { Cluster, type ClusterNode, type NodeOptions } from 'ray-ts/testing'
 import { afterEach, expect, test } from 'vitest'
-import { sleep, until } from '../helpers.ts'
+import { sleep, tempDir, until } from '../helpers.ts'
 import { Hosts } from './netns.ts'
 
 const MIB = 1024 * 1024
@@ -104,3 +106,68 @@ test.skipIf(cannot !== null)(
     expect([value.length, Buffer.alloc(700 * MIB, 5).equals(value)]).toEqual([700 * MIB, true])
   },
 )
+
+type Made = ray.ObjectRef<Uint8Array>
+
+const makeNoted = ray.remote(
+  async (file: string, bytes: number, n: number) => {
+    const { appendFileSync } = await import('node:fs')
+    appendFileSync(file, 'made\n')
+    return new Uint8Array(bytes).fill(n)
+  },
+  { maxRetries: 3 },
+)
+
+/** What the node `n<index>` counts. */
+const statsOf = (index: number): Promise<Record<string, number>> =>
+  ray.get(
+    ray
+      .remote(() => ray.util.nodeStats())
+      .options(on(index))
+      .remote(),
+  )
+
+async function kill(cluster: Cluster, index: number): Promise<void> {
+  const node = cluster.nodes[index] as ClusterNode
+  node.kill('SIGKILL')
+  await node.ended
+}
+
+test.each(['memory', 'sockets'])(
+  '[ARCH-10][FT-03] a copy on another node takes the place of the one that died with its maker, and is freed in the end (%s)',
+  async (road) => {
+    const cluster = await start(2, { env: road === 'sockets' ? SOCKETS : {} })
+    const file = path.join(tempDir(), 'runs')
+    const bytes = 20 * MIB
+    const [near, far] = [1, 2].map((n) => makeNoted.options(on(1)).remote(file, bytes, n)) as [Made, Made]
+    const once = makeNoted.options({ ...on(1), maxRetries: 0 }).remote(file, bytes, 3)
+    expect((await ray.get(near))[0]).toBe(1) // A copy on the owner's node.
+    for (const ref of [far, once]) await ray.get(look.options(on(2)).remote(ref)) // Copies on a third node.
+    await kill(cluster, 1)
+    for (const [n, ref] of [near, far, once].entries()) {
+      const value = await ray.get(ref, { timeoutS: 30 })
+      expect([value.length, value[0], value.at(-1)]).toEqual([bytes, n + 1, n + 1])
+    }
+    const seen = await ray.get(look.options(on(2)).remote(near))
+    expect(seen.hash).toBe(hashOf(new Uint8Array(bytes).fill(1)))
+    expect(fs.readFileSync(file, 'utf8')).toBe('made\n'.repeat(3))
+    for (const ref of [near, far, once]) ref.free()
+    const nothing = { objects: 0, pulledObjects: 0, pulledCopies: 0, survivorsKnown: 0, holdersKnown: 0 }
+    await expect.poll(() => ray.util.nodeStats(), { timeout: 10_000 }).toMatchObject(nothing)
+    await expect.poll(() => statsOf(2), { timeout: 10_000 }).toMatchObject(nothing)
+  },
+)
+
+test('[ARCH-10][FT-06] kill -9 of the holder while a value comes: it comes from another node that has it', async () => {
+  const cluster = await start(2, { env: SOCKETS, objectStoreMemory: 1000 * MIB })
+  const file = path.join(tempDir(), 'runs')
+  const ref = makeNoted.options(on(1)).remote(file, 500 * MIB, 7)
+  const { hash } = await ray.get(look.options(on(2)).remote(ref))
+  const node = cluster.nodes[1] as ClusterNode
+  const got = ray.get(ref, { timeoutS: 60 })
+  await until(async () => ((await ray.util.nodeStats()).pulledBytesEver ?? 0) > 0, 'it comes')
+  node.kill('SIGKILL')
+  expect((await ray.util.nodeStats()).pulledBytesEver).toBeLessThan(500 * MIB)
+  expect(hashOf(await got)).toBe(hash)
+  expect(fs.readFileSync(file, 'utf8')).toBe('made\n')
+})

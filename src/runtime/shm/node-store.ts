@@ -127,9 +127,9 @@ export class NodeStore {
   }
 
   /** A value that was made here, for other nodes; 'soon': it is written, but its maker's word of it is still under way. */
-  look(id: ObjectId): { readonly size: number } | 'soon' | null {
+  look(id: ObjectId): { readonly size: number; readonly owner: WorkerTag } | 'soon' | null {
     const copy = this.#copies.get(id)
-    if (copy) return copy.isFreed ? null : { size: copy.size }
+    if (copy) return copy.isFreed ? null : { size: copy.size, owner: copy.owner }
     if (this.#freedEarly.has(id)) return null
     const dirs = [this.#config.shmDir, ...this.#config.spillDirs]
     return dirs.some((dir) => fs.existsSync(path.join(dir, segmentName(id)))) ? 'soon' : null
@@ -155,6 +155,14 @@ export class NodeStore {
     const isTaken = this.pulled.adopt(id, size, folder)
     if (isTaken && this.#excessBytes() > 0) this.#relieve()
     return isTaken
+  }
+
+  /** A pulled copy becomes one of this node's own, for `owner`. False: it is not there. */
+  promote(id: ObjectId, to: ObjectId, owner: WorkerTag, size: number): boolean {
+    const where = this.pulled.handOver(id, to)
+    if (where === null) return false
+    this.created(to, owner, size, where === 'shm' ? null : where)
+    return true
   }
 
   /** `from` has dealt with the segments that it made itself. */

@@ -110,6 +110,20 @@ export class PulledCopies {
     copy.usedAt = performance.now()
   }
 
+  /** A whole one gets another name, and is no pulled copy any more. */
+  handOver(id: ObjectId, to: ObjectId): SpillLocation | 'shm' | null {
+    const copy = this.#copies.get(id)
+    if (!copy || copy.fd >= 0) return null
+    const file = path.join(path.dirname(copy.file), segmentName(to))
+    try {
+      fs.renameSync(copy.file, file)
+    } catch {
+      return null
+    }
+    this.#copies.delete(id)
+    return copy.isInShm ? 'shm' : { path: file, offset: 0 }
+  }
+
   drop(id: ObjectId): void {
     const copy = this.#copies.get(id)
     if (!copy) return
