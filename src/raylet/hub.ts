@@ -5,6 +5,7 @@
 //   H1. No hold is counted for a borrower, or in the name of its giver, after their end was told to the owner.
 //   H2. A question for a value is answered once: by the owner's node, or with OWNER_DIED when the owner or its node is gone.
 //   H3. What was asked of a node that died is answered here.
+//   H5. A process's word that it lets go leaves for a node after others have its earlier words that it holds (ref-order.ts).
 //   H4. Before an owner hears of a borrower, or of who gave it the reference, its node has met theirs (N6 of raylet.ts).
 
 import { type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
@@ -13,9 +14,11 @@ import type { ObjectLocation, RefMessage } from '../wire/messages.ts'
 import type { ClusterView } from './cluster-view.ts'
 import { type Answer, ObjectDirectory, ownerDied } from './object-directory.ts'
 import type { Outbox } from './outbox.ts'
+import { RefOrder } from './ref-order.ts'
 
 export class Hub {
   readonly directory = new ObjectDirectory()
+  readonly order: RefOrder
   readonly #view: ClusterView
   readonly #out: Outbox
   readonly #isHere: (tag: WorkerTag) => boolean
@@ -27,10 +30,11 @@ export class Hub {
     this.#view = view
     this.#out = out
     this.#isHere = isHere
+    this.order = new RefOrder(out, (from, to, body) => this.#routeHeld(from, to, body))
   }
 
   get asked(): number {
-    return this.#asked.size + this.directory.waitingCount
+    return this.#asked.size + this.directory.waitingCount + this.order.held
   }
 
   isAlive(tag: WorkerTag): boolean {
@@ -42,9 +46,18 @@ export class Hub {
   route(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
     if (body.t === 'ref.lost') this.directory.giveUp(body.id, to)
     const nodeId = this.#view.nodeOf(to)
-    if (nodeId !== undefined && this.#view.isRemote(to) && this.#view.isNodeAlive(nodeId))
+    if (nodeId === undefined || !this.#view.isRemote(to) || !this.#view.isNodeAlive(nodeId))
+      return this.#deliver(from, to, body)
+    if (body.t === 'ref.add') this.order.added(from, nodeId)
+    if (body.t === 'ref.remove' && this.order.holds(from, to, body, nodeId)) return
+    this.#out.toPeer(nodeId, { t: 'ref.route', from, to, body })
+  }
+
+  /** What was held back, at last. */
+  #routeHeld(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
+    const nodeId = this.#view.nodeOf(to)
+    if (nodeId !== undefined && this.#view.isNodeAlive(nodeId))
       this.#out.toPeer(nodeId, { t: 'ref.route', from, to, body })
-    else this.#deliver(from, to, body)
   }
 
   #deliver(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
@@ -99,8 +112,12 @@ export class Hub {
 
   // Other nodes
 
-  onPeer(message: RayletToRaylet): void {
+  onPeer(nodeId: NodeId, message: RayletToRaylet): void {
     switch (message.t) {
+      case 'ref.flush':
+        return this.#out.toPeer(nodeId, { t: 'ref.flushed', flushId: message.flushId })
+      case 'ref.flushed':
+        return this.order.flushed(message.flushId)
       case 'ref.route':
         return this.#deliver(message.from, message.to, message.body)
       case 'ref.undeliverable':
@@ -121,6 +138,7 @@ export class Hub {
 
   /** `tag`, of this node or another, has ended. The stored copies that it had published are given back. */
   onWorkerDied(tag: WorkerTag): readonly ObjectId[] {
+    this.order.gone(tag)
     for (const id of [...this.#asked.keys()]) this.#unask(id, tag)
     for (const id of [...this.#asked.keys()]) if (ownerOf(id) === tag) this.#giveUp(id)
     const { answers, storageIds } = this.directory.onWorkerDied(tag)
@@ -129,6 +147,7 @@ export class Hub {
   }
 
   onNodeDied(nodeId: NodeId): void {
+    this.order.nodeDied(nodeId)
     for (const id of [...this.#asked.keys()]) if (this.#view.nodeOf(ownerOf(id)) === nodeId) this.#giveUp(id) // H3
     this.directory.forget((tag) => this.#view.nodeOf(tag) === nodeId)
   }

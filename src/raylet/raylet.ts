@@ -396,7 +396,7 @@ export class Raylet {
         return this.#send(owner, { t: 'object.left', maker, storageIds })
       }
       default:
-        return this.hub.onPeer(message)
+        return this.hub.onPeer(nodeId, message)
     }
   }
 

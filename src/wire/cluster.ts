@@ -295,6 +295,9 @@ export type RayletToRaylet =
   // The hub between core workers
   | { readonly t: 'ref.route'; readonly from: WorkerTag; readonly to: WorkerTag; readonly body: RefMessage }
   | { readonly t: 'ref.undeliverable'; readonly from: WorkerTag; readonly to: WorkerTag; readonly body: RefMessage }
+  /** Answered by `ref.flushed` when all that was said before has been handed on. */
+  | { readonly t: 'ref.flush'; readonly flushId: number }
+  | { readonly t: 'ref.flushed'; readonly flushId: number }
   | { readonly t: 'worker.died'; readonly exit: ExitInfo }
   | { readonly t: 'worker.unreachable'; readonly tag: WorkerTag }
   // Objects
