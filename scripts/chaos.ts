@@ -7,6 +7,7 @@
 
 import fs from 'node:fs'
 import os from 'node:os'
+import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import * as ray from 'ray-ts'
@@ -148,11 +149,27 @@ async function run(lane: Lane, random: () => number): Promise<void> {
       outcome.checked += await Promise.race([lane.round(random), stuck])
       outcome.rounds++
     } catch (error) {
+      await dump()
       failures.push(`${lane.name}, round ${outcome.rounds}: ${error instanceof Error ? error.stack : String(error)}`)
     }
     patience.abort()
     await sleep(5)
   }
+}
+
+/** What every raylet holds, and what the driver and the GCS see. */
+async function dump(): Promise<void> {
+  for (const one of cluster.nodes) cluster.kill(one, 'SIGUSR2')
+  await sleep(500)
+  for (const one of cluster.nodes) {
+    const file = path.join(one.sessionDir, 'logs', 'debug_state.txt')
+    console.error(
+      `${one.isHead ? 'head' : 'node'} ${one.nodeId}: ${await fs.promises.readFile(file, 'utf8').catch(String)}`,
+    )
+  }
+  console.error(`own raylet: ${JSON.stringify(await ray.util.nodeStats())}`)
+  console.error(`nodes: ${JSON.stringify((await ray.nodes()).map(({ NodeID, Alive }) => [NodeID, Alive]))}`)
+  console.error(`free: ${JSON.stringify(await ray.availableResources({ raw: true }))}`)
 }
 
 /** A fault every few seconds. */

@@ -190,6 +190,8 @@ export class Gcs {
         return this.#reported(nodeId, message.available, message.waiting)
       case 'node.leaving':
         return this.#nodeDied(now, nodeId, message.detail)
+      case 'peer.lost':
+        return this.#peerLost(now, [nodeId, message.nodeId], message.detail)
       case 'tags.request':
         return this.#toNode(nodeId, { t: 'tags.granted', tags: this.nodes.grantTags(nodeId) })
       case 'worker.joined':
@@ -289,6 +291,13 @@ export class Gcs {
     this.#tellViews()
     this.#toNode(nodeId, { t: 'node.end', detail: reason })
     this.#fx.push({ kind: 'local', event: { t: 'disconnect', nodeId } })
+  }
+
+  /** What the two had told each other may be lost (K1): one of them must end, and the other is rid of all that it had there. */
+  #peerLost(now: Ms, pair: readonly NodeId[], detail: string): void {
+    const victim = this.nodes.lesserOf(pair)
+    const other = pair.find((nodeId) => nodeId !== victim)
+    if (victim) this.#nodeDied(now, victim, `its link with node ${other?.slice(0, 8)} was lost: ${detail}`)
   }
 
   #checkHealth(now: Ms): void {

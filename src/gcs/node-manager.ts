@@ -259,6 +259,15 @@ export class NodeManager {
     return this.#members.get(this.nodeOf(tag) ?? '')?.isAwaited === true
   }
 
+  /** Of two that cannot both go on: not the head, else one that is not connected, else the younger; none when one is dead already. */
+  lesserOf(pair: readonly NodeId[]): NodeId | undefined {
+    const members = pair.flatMap((nodeId) => this.#living(nodeId) ?? [])
+    if (members.length < 2) return undefined
+    const worth = ({ isConnected, view, index }: Member): number =>
+      (view.isHead ? 4e9 : 0) + (isConnected ? 2e9 : 0) - index
+    return members.reduce((a, b) => (worth(a) <= worth(b) ? a : b)).view.nodeId
+  }
+
   awaited(): NodeId[] {
     return [...this.#members].filter(([, { isAwaited }]) => isAwaited).map(([nodeId]) => nodeId)
   }

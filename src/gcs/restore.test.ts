@@ -58,9 +58,9 @@ class World {
     this.tell(nodeId, { t: 'forward', from, message })
   }
 
-  register(nodeId: NodeId, state: NodeState = NO_STATE): void {
+  register(nodeId: NodeId, state: NodeState = NO_STATE, isHead = false): void {
     this.tell(nodeId, {
-      ...{ t: 'node.register', nodeId, protocol: PROTOCOL_VERSION, version: '1', hostname: 'h', pid: 7, isHead: false },
+      ...{ t: 'node.register', nodeId, protocol: PROTOCOL_VERSION, version: '1', hostname: 'h', pid: 7, isHead },
       ...{ address: { host: '127.0.0.1', port: 1 }, sessionDir: '/s', total: { CPU: 40_000 }, labels: { a: nodeId } },
       state,
     })
@@ -450,6 +450,22 @@ describe('nodes come back', () => {
     expect([asked(), world.gcs.nodes.get('n1')?.available]).toEqual([[], {}])
     world.tell('n2', { t: 'node.report', available: { CPU: 40_000 }, waiting: 0, demand: [] })
     expect(asked()).toEqual(['n2'])
+  })
+
+  test('[ARCH-03] two nodes whose link is lost do not both go on: the younger one ends, or who is not connected, never the head', () => {
+    const world = new World()
+    for (const nodeId of ['n1', 'n2', 'n3']) world.register(nodeId)
+    const lost = (nodeId: NodeId, other: NodeId): string[] => {
+      world.tell(nodeId, { t: 'peer.lost', nodeId: other, detail: 'spoilt' })
+      return world.take('node.end').map((one) => one.nodeId)
+    }
+    expect(lost('n3', 'n1')).toEqual(['n3'])
+    expect(lost('n1', 'n3')).toEqual([]) // One of them is dead already.
+    world.local({ t: 'nodeGone', nodeId: 'n1', detail: '' })
+    expect(lost('n2', 'n1')).toEqual(['n1'])
+    world.register('n4', NO_STATE, true)
+    expect(lost('n4', 'n2')).toEqual(['n2'])
+    expect(world.gcs.nodes.get('n2')?.deathReason).toBe('its link with node n4 was lost: spoilt')
   })
 
   test('[ARCH-07][PG-01] a group whose bundles are still there stays; one that was being reserved goes on', () => {

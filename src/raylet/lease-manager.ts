@@ -80,6 +80,11 @@ export class LeaseManager {
     this.bundles = new Bundles({ total: this.total, free: this.free, gpuFree: this.#gpuFree })
   }
 
+  /** Those that wait. */
+  queue(): Iterable<Request> {
+    return this.#queue.values()
+  }
+
   get waiting(): number {
     return this.#queue.size
   }

@@ -68,6 +68,8 @@ export type RayletEffect =
 export type RayletInput =
   | { readonly t: 'fromGcs'; readonly message: GcsToNode }
   | { readonly t: 'fromPeer'; readonly nodeId: NodeId; readonly message: RayletToRaylet }
+  /** The link has ended, and this node did not end it (K1). */
+  | { readonly t: 'peerLost'; readonly nodeId: NodeId; readonly detail: string }
   | {
       readonly t: 'registered'
       readonly kind: 'driver' | 'worker' | 'thread'
@@ -250,6 +252,10 @@ export class Raylet {
         return this.#onGcs(event.message)
       case 'fromPeer':
         return this.#onPeer(event.nodeId, event.message)
+      case 'peerLost':
+        if (this.view.isNodeAlive(event.nodeId))
+          this.#out.toGcs({ t: 'peer.lost', nodeId: event.nodeId, detail: event.detail })
+        return
       case 'registered':
         this.#promised.delete(event.address.tag)
         this.#clients.set(event.address.tag, event.kind)

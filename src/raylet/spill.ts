@@ -79,6 +79,14 @@ export class Spill {
     return this.#away.size
   }
 
+  /** For people: where each is. */
+  list(): { readonly leaseId: LeaseId; readonly owner: WorkerTag; readonly where: string }[] {
+    const away = [...this.#away].map(([leaseId, { owner, nodeId, worker, mayWait }]) => {
+      return { leaseId, owner, where: `${nodeId.slice(0, 8)} ${worker ?? (mayWait ? 'may wait' : 'asked')}` }
+    })
+    return [...away, ...[...this.#parked].map(([leaseId, { owner }]) => ({ leaseId, owner, where: 'parked' }))]
+  }
+
   /** What is parked. */
   demand(): Demand[] {
     return summed([...this.#parked.values()].map(({ spec }) => spec))

@@ -13,6 +13,7 @@ process.stdin.on('error', () => server.end('the driver is gone'))
 process.stdin.resume()
 process.on('SIGINT', () => {}) // The driver decides.
 process.on('SIGTERM', () => server.end('SIGTERM'))
+process.on('SIGUSR2', () => server.writeDebugState())
 process.on('uncaughtException', (error) => {
   console.error(error)
   server.end(`the node process failed: ${error.message}`)

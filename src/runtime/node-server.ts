@@ -14,6 +14,7 @@ import path from 'node:path'
 import { type JobId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { InvariantError } from '../kernel/invariant.ts'
 import type { PeerMessage } from '../object-store/transfer.ts'
+import { debugState } from '../raylet/debug-state.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
 import { add, UNITS } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeAddress, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
@@ -173,6 +174,10 @@ export class NodeServer {
       this.#peers = await Peers.listen(nodeId, cluster, {
         hello: (peer) => this.#raylet.hello(this.#clusterId, PROTOCOL_VERSION, peer),
         onBulk: this.#transfer.accept,
+        onLost: (nodeId, detail) => {
+          const event = { t: 'peerLost', nodeId, detail } as const
+          this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+        },
         onMessage: (peer, message) => {
           if (isOfTransfer(message)) return this.#transfer.onPeer(peer, message)
           const event = { t: 'fromPeer', nodeId: peer, message } as const
@@ -217,6 +222,12 @@ export class NodeServer {
         this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
       },
     })
+  }
+
+  /** Ray's name for it, among the logs: leases, workers and what this node knows of others, for people who look for what is stuck. */
+  writeDebugState(): void {
+    const state = { ...debugState(this.#raylet), store: this.#store.stats(), transfer: this.#transfer.stats() }
+    fs.writeFileSync(path.join(this.#config.session.logsDir, 'debug_state.txt'), `${JSON.stringify(state, null, 1)}\n`)
   }
 
   /** Ends everything (S2). */

@@ -10,6 +10,8 @@ export interface PeersEvents {
   /** The first message of the link with that node. */
   hello(peer: NodeId): RayletToRaylet
   onMessage(peer: NodeId, message: RayletToRaylet): void
+  /** The link has ended, and not by `end`: what was on its way is lost. */
+  onLost(peer: NodeId, detail: string): void
   /** A node that wants to pull chunks. */
   readonly onBulk: OnGreeted
 }
@@ -40,7 +42,10 @@ export class Peers {
       {
         onBegin: (peer) => links?.send(peer, events.hello(peer)),
         onMessage: (peer, message) => events.onMessage(peer, message),
-        onEnded: (peer, end) => console.error(`the link to node ${peer} has ended: ${end.detail}`),
+        onEnded: (peer, end) => {
+          console.error(`the link to node ${peer} has ended: ${end.detail}`)
+          events.onLost(peer, end.detail)
+        },
       },
     )
     return new Peers(address, links, listener)

@@ -39,6 +39,7 @@ export class Cluster {
   #actorIds = 0
   readonly #functions = new Map<CoreShell, Map<string, RemoteFunctionEntry>>()
   readonly #roads = new Map<string, Road>()
+  readonly #spoilt = new Set<string>()
 
   constructor(world: World, faults: Faults, net: NetFaults, bug: Bug) {
     this.world = world
@@ -176,6 +177,16 @@ export class Cluster {
     let road = this.#roads.get(key)
     if (!road) this.#roads.set(key, (road = makeRoad()))
     return from < to ? road : { out: road.back, back: road.out, sockets: road.sockets }
+  }
+
+  /** Their link is lost for good: one of the two must end. */
+  spoil(a: NodeId, b: NodeId): void {
+    this.world.log(`the link between ${a.slice(0, 2)} and ${b.slice(0, 2)} is spoilt`)
+    this.#spoilt.add([a, b].sort().join(' '))
+  }
+
+  isSpoilt(a: NodeId, b: NodeId): boolean {
+    return this.#spoilt.has([a, b].sort().join(' '))
   }
 
   /** All is well from here on. */

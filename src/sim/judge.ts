@@ -223,7 +223,7 @@ export class Judge {
   onLinkEnded(node: SimNode, peer: NodeId, { by, detail }: LinkEnd): void {
     if (by === 'own' || !this.#cluster.isNodeAlive(node)) return
     const other = this.#cluster.nodeById(peer)
-    const isOver = !this.#cluster.isNodeAlive(other)
+    const isOver = !this.#cluster.isNodeAlive(other) || this.#cluster.isSpoilt(node.nodeId, peer)
     invariant(isOver, `K1: the link of node${node.index} to node${other.index} has ended: ${by}, ${detail}`)
   }
 

@@ -248,6 +248,12 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   },
   // Links and connections
   {
+    name: 'lostLinkGoesOn',
+    what: 'two nodes whose link is lost both live on',
+    seeds: 200,
+    toGcs: untold('peer.lost'),
+  },
+  {
     name: 'linkRepeats',
     what: 'now and then a message of a link is handed over twice',
     seeds: 100,

@@ -21,6 +21,8 @@ export interface NetFaults {
   readonly crashEveryMs: Ms
   /** The GCS is killed, and comes back with its records. */
   readonly gcsCrashEveryMs: Ms
+  /** A link is lost for good. */
+  readonly spoilEveryMs: Ms
   readonly pauseEveryMs: Ms
   readonly cutEveryMs: Ms
   readonly resetEveryMs: Ms
@@ -33,6 +35,7 @@ export interface NetFaults {
 
 const ALONE = {
   gcsCrashEveryMs: 0,
+  spoilEveryMs: 0,
   ...{ lateNode: -1, lateAtMs: 0, crashEveryMs: 0, pauseEveryMs: 0, cutEveryMs: 0, resetEveryMs: 0, longestCutMs: 0 },
   ...{ slowMs: [], spreadChance: 0, affinityChance: 0 },
 }
@@ -58,6 +61,7 @@ export function drawNet({ net: random, gcs }: World, faults: Faults, nodes: numb
     spreadChance: random.chance(0.5) ? random.next() * 0.5 : 0,
     affinityChance: random.chance(0.5) ? random.next() * 0.4 : 0,
     gcsCrashEveryMs: gcs.chance(0.4) ? 100 + gcs.next() * 1900 : 0,
+    spoilEveryMs: gcs.chance(0.1) ? 300 + gcs.next() * 3000 : 0,
   }
 }
 
@@ -88,6 +92,11 @@ export function planNetFaults(cluster: Cluster, home: SimNode): void {
     if (alive.length > 1 && (node !== home || random.chance(0.3))) node.crash()
   })
   again(cluster, net.gcsCrashEveryMs, () => cluster.gcsProcess.crash(20 + world.gcs.next() * 500), world.gcs)
+  const spoil = (): void => {
+    const node = world.gcs.pick(targets)
+    if (node.os.isAlive) node.os.enter(() => node.peers?.spoil(world.gcs.pick(targets).nodeId))
+  }
+  again(cluster, net.spoilEveryMs, spoil, world.gcs)
   again(cluster, net.pauseEveryMs, () => {
     const os = random.chance(0.2) ? cluster.gcsProcess.os : random.pick(targets).os
     os.busyUntil = Math.max(os.busyUntil, world.now + 20 + random.next() * net.longestCutMs)

@@ -95,6 +95,7 @@ export class SimNode {
             for (const one of cluster.bugs.fromPeer?.(message, this) ?? [message])
               this.#local({ t: 'fromPeer', nodeId, message: one })
           },
+          onLost: (nodeId, detail) => this.#local({ t: 'peerLost', nodeId, detail }),
         })
   }
 

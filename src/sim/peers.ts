@@ -23,6 +23,7 @@ import type { SimNode } from './node.ts'
 export interface PeersEvents {
   hello(peer: NodeId): RayletToRaylet
   onMessage(peer: NodeId, message: RayletToRaylet): void
+  onLost(peer: NodeId, detail: string): void
 }
 
 /** What opens a connection. */
@@ -58,6 +59,16 @@ export class PeerLinks {
 
   meet(nodeId: NodeId): void {
     this.#peer(nodeId)
+  }
+
+  /** As when a message came that is none (`runtime/peer-link.ts`). */
+  spoil(nodeId: NodeId): void {
+    const peer = this.#peers.get(nodeId)
+    if (!peer || peer.link.ended) return
+    const detail = 'a message was spoilt'
+    this.#node.cluster.spoil(this.#node.nodeId, nodeId)
+    this.#step(peer, { t: 'end', detail })
+    this.#events.onLost(nodeId, detail)
   }
 
   end(nodeId: NodeId): void {
@@ -132,7 +143,9 @@ export class PeerLinks {
         return this.#events.onMessage(peer.nodeId, message)
       }
       case 'ended':
-        return this.#node.cluster.judge.onLinkEnded(this.#node, peer.nodeId, effect.end)
+        this.#node.cluster.judge.onLinkEnded(this.#node, peer.nodeId, effect.end)
+        if (effect.end.by !== 'own') this.#events.onLost(peer.nodeId, effect.end.detail)
+        return
       case 'timer': {
         const { key, at } = effect
         return this.#node.setTimer(`link:${peer.nodeId}:${key}`, at, () => this.#step(peer, { t: 'timer', key }))

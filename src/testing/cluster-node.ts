@@ -29,7 +29,7 @@ export interface NodeOptions
   readonly env?: Readonly<Record<string, string>>
 }
 
-export type Signal = 'SIGKILL' | 'SIGTERM' | 'SIGINT' | 'SIGSTOP' | 'SIGCONT'
+export type Signal = 'SIGKILL' | 'SIGTERM' | 'SIGINT' | 'SIGSTOP' | 'SIGCONT' | 'SIGUSR2'
 
 const GRACE_MS = 10_000
 

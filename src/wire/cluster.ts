@@ -6,7 +6,7 @@
 //
 // Contracts:
 //   K1. A connection delivers in order or is resumed in order (`runtime/peer-link`); what is lost is lost with its node, which the
-//       GCS declares dead. Hence: what a raylet hears of a process comes before the word that it has ended.
+//       GCS declares dead; where a link between living nodes ends, it decides for one of both (`peer.lost`). Hence: what a raylet hears of a process comes before the word that it has ended.
 //   K2. Tags are handed out in blocks, one node's each: `tag → node` is a look-up for everyone (`NodeView.tagBlocks`).
 //   K3. Every request carries an id made by its maker, and may be repeated: after the GCS or a connection came back.
 //   K4. A node that was declared dead stays dead: it is refused, kills its workers, and joins as a new one if at all.
@@ -160,6 +160,8 @@ export type NodeToGcs =
       readonly demand: readonly Demand[]
     }
   | { readonly t: 'node.leaving'; readonly detail: string }
+  /** The link with another node has ended, and with it what was on its way: one of the two cannot go on. */
+  | { readonly t: 'peer.lost'; readonly nodeId: NodeId; readonly detail: string }
   /** All that was not acknowledged on an earlier connection has been said again, after `node.registered`. */
   | { readonly t: 'node.resumed' }
   | { readonly t: 'tags.request' }
