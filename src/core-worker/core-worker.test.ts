@@ -107,3 +107,25 @@ test('[ARCH-22] a lease that is granted again for a repeated request goes back',
   core.onMessage(1, { t: 'lease.granted', leaseId: '1.1', worker: again, gpuIds: [] })
   expect(kinds(core.drain())).toEqual(['lease.return'])
 })
+
+test('[TASK-09] a worker that would not start is asked for again while another of the same kind runs what may wait for it', () => {
+  const core = new CoreWorker(1, () => new Uint8Array(1))
+  taskOf(core)
+  taskOf(core)
+  const asked = (): string[] =>
+    core
+      .drain()
+      .flatMap((one) => (one.t === 'toNode' && one.message.t === 'lease.request' ? [one.message.leaseId] : []))
+  const [first = '', ...others] = asked()
+  core.onMessage(0, { t: 'lease.granted', leaseId: first, worker: ADDRESS, gpuIds: [] })
+  core.onConnected(7)
+  others.push(...asked())
+  const refuse = (leaseId: string, code: string): string[] => {
+    core.onMessage(1, { t: 'lease.refused', leaseId, error: { code, params: {} } })
+    return asked()
+  }
+  for (const leaseId of others.slice(1)) refuse(leaseId, 'INFEASIBLE')
+  const [again = ''] = refuse(others[0] ?? '', 'WORKER_START_FAILED')
+  expect(again).not.toBe('')
+  expect([refuse(again, 'INFEASIBLE'), core.openTasks]).toEqual([[], 2]) // It would be refused at once, for ever.
+})

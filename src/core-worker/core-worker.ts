@@ -304,7 +304,8 @@ export class CoreWorker {
         this.#tasks.onGranted(now, message.leaseId, message.worker, this.#effects)
         return
       case 'lease.refused': {
-        const tasks = this.#tasks.onRefused(message.leaseId, this.#effects)
+        const mayAskAgain = message.error.code === 'WORKER_START_FAILED'
+        const tasks = this.#tasks.onRefused(now, message.leaseId, mayAskAgain, this.#effects)
         for (const task of tasks) this.#fail(task, { kind: 'refused', name: task.fn.name, error: message.error })
         return
       }

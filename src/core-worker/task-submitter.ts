@@ -107,13 +107,17 @@ export class TaskSubmitter {
     if (lease.inflight.size === 0) this.#arm(now, effects)
   }
 
-  /** No lease of this class will ever come: all that waits fails. */
-  onRefused(leaseId: LeaseId, effects: Effects): readonly Task[] {
+  /** No lease of this class will ever come: all that waits fails, unless there are others. `mayAskAgain`: another try may succeed. */
+  onRefused(now: Ms, leaseId: LeaseId, mayAskAgain: boolean, effects: Effects): readonly Task[] {
     const pool = this.#requests.get(leaseId)
     if (!pool) return []
     this.#requests.delete(leaseId)
     pool.requests.delete(leaseId)
-    if (pool.leases.some((lease) => !lease.isClosed)) return []
+    if (pool.leases.some((lease) => !lease.isClosed)) {
+      // What runs there may wait for what waits here.
+      if (mayAskAgain) this.#pump(now, pool, effects)
+      return []
+    }
     this.#cancelRequests(pool, effects)
     const failed: Task[] = []
     for (let task = pool.queue.shift(); task; task = pool.queue.shift()) failed.push(task)
