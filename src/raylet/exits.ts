@@ -1,6 +1,7 @@
 // How processes ended, in words: from what the system says of them, what they announced, and what they had printed last.
 
 import type { WorkerTag } from '../ids/ids.ts'
+import type { RayletToRaylet } from '../wire/cluster.ts'
 import type { ExitInfo } from '../wire/messages.ts'
 import type { PooledWorker } from './worker-pool.ts'
 
@@ -17,8 +18,20 @@ export interface ProcessEnd {
 /** What V8 prints before it aborts: the sentence, or the frames that follow it. */
 const HEAP_FULL = /JavaScript heap out of memory|FatalProcessOutOfMemory/
 
+/** Of processes of a node that says hello: those whose tags were handed out and do not live. */
+export function* endedBefore({ tagBlocks, living, next }: RayletToRaylet & { t: 'hello' }): Generator<ExitInfo> {
+  const alive = new Set(living)
+  for (const { first, count } of tagBlocks) {
+    for (let tag = first; tag < first + count; tag++) {
+      if (alive.has(tag) || (next > first && next <= first + count && tag >= next)) continue
+      if (next <= first) break // Not begun.
+      yield endedEarlier(tag)
+    }
+  }
+}
+
 /** Of a process whose end was not heard of when it came. */
-export function endedEarlier(tag: WorkerTag): ExitInfo {
+function endedEarlier(tag: WorkerTag): ExitInfo {
   const detail = 'it ended while its node was not connected'
   return { tag, pid: 0, code: null, signal: null, reason: 'crashed', detail, lastLines: [] }
 }

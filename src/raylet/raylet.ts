@@ -35,7 +35,7 @@ import type {
   WorkerAddress,
 } from '../wire/messages.ts'
 import { ClusterView } from './cluster-view.ts'
-import { endedEarlier, exitOf, type ProcessEnd } from './exits.ts'
+import { endedBefore, exitOf, type ProcessEnd } from './exits.ts'
 import { Groups } from './groups.ts'
 import { Hub } from './hub.ts'
 import { type Granted, LeaseManager, type Request, shapeOf } from './lease-manager.ts'
@@ -416,16 +416,9 @@ export class Raylet {
   }
 
   /** A connection is new: what ended before it was there is told now. */
-  #onHello(nodeId: NodeId, { tagBlocks, living, next }: RayletToRaylet & { t: 'hello' }): void {
-    this.view.learnTags(nodeId, tagBlocks)
-    const alive = new Set(living)
-    for (const { first, count } of tagBlocks) {
-      for (let tag = first; tag < first + count; tag++) {
-        if (alive.has(tag) || (next > first && next <= first + count && tag >= next)) continue
-        if (next <= first) break // Not begun.
-        this.#remoteDied(endedEarlier(tag))
-      }
-    }
+  #onHello(nodeId: NodeId, hello: RayletToRaylet & { t: 'hello' }): void {
+    this.view.learnTags(nodeId, hello.tagBlocks)
+    for (const exit of endedBefore(hello)) this.#remoteDied(exit)
   }
 
   #remoteDied(exit: ExitInfo): void {
