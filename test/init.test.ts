@@ -392,7 +392,7 @@ describe('the package', () => {
     const { urls, names } = JSON.parse(stdout) as { urls: string[]; names: string[] }
     expect(names).toEqual(expect.arrayContaining(['init', 'remote', 'get', 'put', 'wait', 'kill', 'cancel', 'util']))
     expect(urls.length).toBeGreaterThan(0)
-    for (const url of urls) expect(url).toMatch(/\/dist\/[^/]+\.js$/)
+    for (const url of urls) expect(url).toMatch(/\/dist\/[^/]+\.c?js$/)
   })
 
   test('[EXTRA-04] await using: the node ends with the block', async () => {

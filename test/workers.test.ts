@@ -30,6 +30,23 @@ test('[ARCH-09] tasks reuse their workers', async () => {
   expect(workersOf(cluster.sessionDir).length).toBeLessThanOrEqual(2)
 })
 
+test('[ARCH-09] later workers of a node start with what V8 made of our code for the first one', async () => {
+  const cluster = await ray.init({ numCpus: 1 })
+  await until(() => fs.existsSync(path.join(cluster.sessionDir, 'worker.code')), 'the first worker has left it')
+  class Probe {
+    isCached(): boolean | undefined {
+      return (globalThis as { [key: symbol]: { isCached: boolean } | undefined })[Symbol.for('ray-ts.code')]?.isCached
+    }
+    environment(): string | undefined {
+      return process.env.RAY_TS_CODE_CACHE
+    }
+  }
+  const Remote = ray.remote(Probe).options({ numCpus: 0 })
+  const [first, second] = [Remote.remote(), Remote.remote()]
+  expect(await ray.get([first.isCached.remote(), second.isCached.remote()])).toEqual([false, true])
+  expect(await ray.get(second.environment.remote())).toBeUndefined() // Nothing that user code starts takes it for its own.
+})
+
 test('[ARCH-09] after a burst of tasks that wait for others the pool shrinks to its limit again; actors do not count', async () => {
   const cluster = await ray.init({ numCpus: 2 })
   const leaf = ray.remote(async () => {

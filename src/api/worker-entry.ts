@@ -2,6 +2,7 @@
 //
 //   W1. It ends with its node: a worker without one has nobody to work for.
 //   W2. What user code prints is preceded by a line that says which task or actor printed it (worker-output.ts reads it).
+//   W3. It starts with what V8 made of our code for an earlier worker of the node, if there was one (scripts/cached-core.ts).
 
 import net from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -59,7 +60,7 @@ server.once('listening', () => {
   if (network) listenFar(network)
   else register()
 })
-listenAt(config.ownSocket)
+listenAt(server, config.ownSocket, -1)
 
 /** For owners on other nodes. */
 function listenFar({ listenHost, host, token }: NetworkConfig): void {
@@ -70,7 +71,7 @@ function listenFar({ listenHost, host, token }: NetworkConfig): void {
     console.error(`no port for tasks of other nodes at ${listenHost}: ${error.message}`)
     process.exit(1)
   })
-  far.listen({ host: listenHost, port: 0 })
+  listenAt(far, listenHost, net.isIP(listenHost))
 }
 
 function register(tcp?: TcpAddress): void {
@@ -91,10 +92,11 @@ function register(tcp?: TcpAddress): void {
 }
 
 /** `listen` loads node:cluster, and with it child_process, before anything else: a tenth of a worker's start. */
-function listenAt(socket: string): void {
+function listenAt(server: net.Server, address: string, addressType: number): void {
   const own = server as net.Server & { _listen2?: (address: string, port: number, addressType: number) => void }
-  if (typeof own._listen2 === 'function') own._listen2(socket, -1, -1)
-  else server.listen(socket)
+  const isPath = addressType === -1
+  if (typeof own._listen2 === 'function' && addressType !== 0) own._listen2(address, isPath ? -1 : 0, addressType)
+  else server.listen(isPath ? { path: address } : { host: address, port: 0 })
 }
 
 function onMessage(message: FromNode): void {
@@ -138,7 +140,20 @@ function assign(message: FromNode & { t: 'worker.assigned' }): void {
   if (config.gpus.length > 0 && own === undefined) process.env.CUDA_VISIBLE_DEVICES = gpus.join(',')
 }
 
+/** What V8 made of our code is left by the first worker of a node, when its own start is over, for those to come (W3). */
+const code = (globalThis as { [key: symbol]: { keep: (() => void) | null } | undefined })[Symbol.for('ray-ts.code')]
+const KEEP_CODE_AFTER_MS = 500
+
+function keepCode(): void {
+  try {
+    code?.keep?.()
+  } catch (error) {
+    console.error(`the compiled code was not kept: ${String(error)}`) // A full disk: later workers compile.
+  }
+}
+
 function start(message: FromNode & { t: 'registered' }): void {
+  if (code?.keep) setTimeout(keepCode, KEEP_CODE_AFTER_MS).unref()
   const { tag, nodeId, jobId, namespace } = message
   identity = { tag, workerId, nodeId, jobId, namespace, isDriver: false }
   const made: CoreRuntime = new CoreRuntime({

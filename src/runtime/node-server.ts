@@ -564,6 +564,7 @@ export class NodeServer {
         ...(gpus.length > 0 ? { CUDA_VISIBLE_DEVICES: '' } : {}),
         ...order.runtimeEnv.envVars,
         [WORKER_CONFIG_VARIABLE]: JSON.stringify(config),
+        RAY_TS_CODE_CACHE: path.join(session.dir, 'worker.code'), // Read by what scripts/cached-core.ts makes.
       },
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true, // S3
