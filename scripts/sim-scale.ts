@@ -32,6 +32,7 @@ function shapeOf(nodes: number): ScaleOptions {
 function run(options: ScaleOptions): ScaleFigures | null {
   const meter = new Meter(() => performance.now())
   const began = performance.now()
+  const usedBefore = process.cpuUsage()
   const seconds = (): string => ((performance.now() - began) / 1000).toFixed(1)
   console.log(
     `${options.nodes} nodes, ${options.owners} drivers, ${options.groups} groups, ${options.actors} actors, ${options.tasks} tasks`,
@@ -45,6 +46,8 @@ function run(options: ScaleOptions): ScaleFigures | null {
     console.error(error)
     return null
   }
+  const { user, system } = process.cpuUsage(usedBefore)
+  meter.share = Math.min(1, (user + system) / 1000 / (performance.now() - began))
   if (has('verbose')) explain(meter)
   const wallSeconds = (performance.now() - began) / 1000
   return {

@@ -66,6 +66,8 @@ export class ReferenceTable {
   readonly tag: WorkerTag
   readonly owned: DenseTable<OwnedObject>
   readonly borrowed = new Map<ObjectId, BorrowedObject>()
+  /** Owned ones that have or had borrowers: the end of a process must not cost a look at a million others. */
+  readonly #lent = new Set<ObjectId>()
   readonly lineage = new Lineage()
   readonly #revived: LineageRecord[] = []
   /** By the id of the lost copy. */
@@ -164,8 +166,7 @@ export class ReferenceTable {
   grant(id: ObjectId, to: WorkerTag, effects: Effects, via: WorkerTag = this.tag): void {
     const owned = this.owned.get(id)
     if (owned) {
-      owned.borrowers ??= new Map()
-      addCount(owned.borrowers, this.#keyOf(via, to), 1)
+      addCount(this.#borrowersOf(id, owned), this.#keyOf(via, to), 1)
       this.escape(id, effects)
     } else this.#tell(id, { t: 'ref.add', id, borrower: to, via }, effects)
   }
@@ -224,8 +225,8 @@ export class ReferenceTable {
   /** Everyone whom a count names. */
   parties(): Set<WorkerTag> {
     const tags = new Set<WorkerTag>()
-    for (const [, { borrowers }] of this.owned) {
-      for (const key of borrowers?.keys() ?? []) {
+    for (const id of this.#lent) {
+      for (const key of this.owned.get(id)?.borrowers?.keys() ?? []) {
         tags.add(key % TAGS)
         if (key >= TAGS) tags.add(Math.floor(key / TAGS))
       }
@@ -465,17 +466,22 @@ export class ReferenceTable {
   #count(id: ObjectId, key: number, count: number, effects: Effects): void {
     const owned = this.owned.get(id)
     if (!owned) return
-    owned.borrowers ??= new Map()
-    addCount(owned.borrowers, key, count)
+    addCount(this.#borrowersOf(id, owned), key, count)
     this.#dropIfUnused(id, owned, effects)
   }
 
   #forget(isOver: (key: number) => boolean, effects: Effects): void {
-    for (const [id, owned] of this.owned) {
-      if (owned.borrowers === null || owned.borrowers.size === 0) continue
-      for (const key of [...owned.borrowers.keys()]) if (isOver(key)) owned.borrowers.delete(key)
-      this.#dropIfUnused(id, owned, effects)
+    for (const id of [...this.#lent]) {
+      const owned = this.owned.get(id)
+      for (const key of [...(owned?.borrowers?.keys() ?? [])]) if (isOver(key)) owned?.borrowers?.delete(key)
+      if (!owned?.borrowers?.size) this.#lent.delete(id)
+      if (owned) this.#dropIfUnused(id, owned, effects)
     }
+  }
+
+  #borrowersOf(id: ObjectId, owned: OwnedObject): Map<number, number> {
+    this.#lent.add(id)
+    return (owned.borrowers ??= new Map())
   }
 
   #tell(id: ObjectId, body: RefMessage, effects: Effects): void {
@@ -496,6 +502,7 @@ export class ReferenceTable {
     if (owned.borrowers !== null && owned.borrowers.size > 0) return
     if (owned.lineage !== null && owned.lineage.claims > 0) return this.#evict(id, owned, effects)
     this.owned.delete(id)
+    if (owned.borrowers !== null) this.#lent.delete(id)
     if (owned.lineage !== null) this.#leaveRecord(owned, effects)
     if (owned.actorId !== null) {
       effects.push({ t: 'toNode', message: { t: 'actor.outOfScope', actorId: owned.actorId } })

@@ -74,6 +74,10 @@ export class ClusterView {
   readonly tagBlocks: TagBlock[] = []
   /** For the schedulers: kept up to date one node at a time; this node is a live object in it. */
   readonly table: NodeTable<SchedulableNode>
+  /** Counts the times when some node may have got more. */
+  gains = 0
+  /** Leases that wait on other nodes. */
+  waitingElsewhere = 0
   /** Others, dead ones included. */
   readonly #nodes = new Map<NodeId, OtherNode>()
   /** What the GCS said, where something was noted since. */
@@ -141,6 +145,8 @@ export class ClusterView {
       const before = this.#nodes.get(now.nodeId)
       if (before && (before.version >= now.version || before.state === 'DEAD')) continue
       const own = new OtherNode(now)
+      this.waitingElsewhere += now.waiting - (before?.waiting ?? 0)
+      this.gains++
       this.#nodes.set(now.nodeId, own)
       this.table.set(own)
       this.#told.delete(now.nodeId)
@@ -156,7 +162,9 @@ export class ClusterView {
       const view = this.#nodes.get(this.#tags.nodeOf(tag) ?? '')
       if (!view || view.version >= version || view.state === 'DEAD') continue
       view.version = version
+      this.waitingElsewhere += waiting - view.waiting
       view.waiting = waiting
+      this.gains++
       view.used = used
       this.#told.delete(view.nodeId)
       changed.push(view)
@@ -191,6 +199,7 @@ export class ClusterView {
 
   /** A note may have been long on its way, and nobody corrects it where nothing changes: the GCS's word counts again. */
   forgetNotes(): NodeView[] {
+    this.gains++
     const views: NodeView[] = []
     for (const [nodeId, available] of this.#told) {
       const view = this.#nodes.get(nodeId)

@@ -347,7 +347,7 @@ export class Raylet {
     if (changed.length === 0) return
     // Those that no node could hold wait for others to join; those of bundles also for room in them.
     this.#askParked((spec) => haveMembersChanged || spec.strategy.kind === 'bundle')
-    if (this.leases.waiting > 0) this.#moveWaiting(new NodeTable(changed))
+    if (this.leases.waiting > 0) this.#moveWaiting(new NodeTable(this.spill.shareOf(changed, this.leases.waiting)))
   }
 
   #nodeDied({ nodeId, tagBlocks, deathReason }: NodeView): void {

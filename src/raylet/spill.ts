@@ -10,10 +10,11 @@
 //   F4. Refused is only what no living node could ever hold.
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import { isBundleResource } from '../scheduling/bundle-names.ts'
 import type { NodeTable } from '../scheduling/node-table.ts'
 import { type Choosing, choosingFrom, pickNode } from '../scheduling/policies.ts'
-import { subtract } from '../scheduling/resources.ts'
-import type { Demand, RayletToRaylet } from '../wire/cluster.ts'
+import { fits, subtract } from '../scheduling/resources.ts'
+import type { Demand, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
 import type { LeaseId, LeaseSpec, Resources, WireError, WorkerAddress } from '../wire/messages.ts'
 import type { ClusterView } from './cluster-view.ts'
@@ -57,12 +58,18 @@ export interface Away {
   worker: WorkerTag | null
 }
 
+/** So many of the raylets that wait look at a node that has got room, on average. */
+const CHANCES = 2
+
 export class Spill {
   readonly #view: ClusterView
   readonly #out: Outbox
   readonly #away = new Map<LeaseId, Away>()
   readonly #parked = new Map<LeaseId, { readonly owner: WorkerTag; readonly spec: LeaseSpec }>()
   readonly #choosing: Choosing
+  /** By what is asked for: where it waits, as no node had room. It holds until one may have (`ClusterView.gains`). */
+  readonly #full = new Map<string, NodeId>()
+  #fullAt = 0
 
   constructor(view: ClusterView, out: Outbox) {
     this.#view = view
@@ -106,7 +113,11 @@ export class Spill {
       ...(selectors ? { selectors } : {}),
       ...(localityBytes ? { localityBytes } : {}),
     }
+    const key = nodes === this.#view.table ? this.#keyOf(spec) : null
+    const full = key === null ? undefined : this.#full.get(key)
+    if (full !== undefined) return this.#at(full, true)
     const decision = pickNode(nodes, ask, this.#choosing)
+    if (decision.kind === 'wait' && decision.nodeId !== null && key !== null) this.#full.set(key, decision.nodeId)
     switch (decision.kind) {
       case 'node':
         return this.#at(decision.nodeId, false)
@@ -125,6 +136,29 @@ export class Spill {
       if (nodeId !== undefined) bytesOf.set(nodeId, (bytesOf.get(nodeId) ?? 0) + bytes)
     }
     return bytesOf
+  }
+
+  /** `null`: look, since it may fit here, or where it wants to be. */
+  #keyOf({ resources, strategy, selectors }: LeaseSpec): string | null {
+    if (this.#fullAt !== this.#view.gains) this.#full.clear()
+    this.#fullAt = this.#view.gains
+    const isPlain = (strategy.kind === 'DEFAULT' || strategy.kind === 'SPREAD') && !selectors?.length
+    if (!isPlain || fits(resources, this.#view.table.get(this.#view.nodeId)?.available ?? {})) return null
+    return JSON.stringify(resources)
+  }
+
+  /**
+   * All hear at once that a node has room: a raylet where `waiting` requests wait looks at its share of such nodes, and at the others
+   * when notes are over. (Each looking at all, 25 raylets were rejected 16 times for a lease, 10 nine times.)
+   */
+  shareOf(changed: readonly NodeView[], waiting: number): readonly NodeView[] {
+    const share = (CHANCES * waiting) / (waiting + this.#view.waitingElsewhere)
+    if (share >= 1) return changed
+    return changed.filter(({ nodeId, available }) => {
+      const isOurs = this.#choosing.random() < share
+      if (!isOurs) this.#view.note(nodeId, bundlesAmong(available))
+      return isOurs
+    })
   }
 
   #at(nodeId: NodeId, mayWait: boolean): Choice {
@@ -206,4 +240,9 @@ export class Spill {
     }
     return again
   }
+}
+
+/** What leases in bundles go by. */
+function bundlesAmong(available: Resources): Resources {
+  return Object.fromEntries(Object.entries(available).filter(([name]) => isBundleResource(name)))
 }

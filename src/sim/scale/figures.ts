@@ -125,12 +125,12 @@ function sharesOf(meter: Meter): Record<string, number> {
     raylets: meter.cpuOf('raylet').amount,
     owners: meter.cpuOf('owner').amount,
   }
-  const all = parts.gcs + parts.raylets + parts.owners + meter.encodingMs
+  const all = parts.gcs + parts.raylets + parts.owners + meter.encodingMs * meter.share
   return {
     gcs: per(parts.gcs, all),
     raylets: per(parts.raylets, all),
     owners: per(parts.owners, all),
-    encoding: per(meter.encodingMs, all),
+    encoding: per(meter.encodingMs * meter.share, all),
   }
 }
 
@@ -139,7 +139,7 @@ function loadOf(meter: Meter, seconds: number): Record<string, number> {
   const most = (isOne: (name: string) => boolean): number => {
     let most: Ms = 0
     for (const [name, ms] of meter.busy) if (isOne(name)) most = Math.max(most, ms)
-    return per(most / 1000, seconds)
+    return per((most * meter.share) / 1000, seconds)
   }
   return {
     gcs: most((name) => name === 'gcs'),

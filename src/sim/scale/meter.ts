@@ -1,6 +1,7 @@
 // What a simulated cluster costs: processor time by machine and by what it heard, messages and bytes by whose sake they are for.
 //
 //   X1. Whoever drives the simulation brings the clock; where it stands still nothing but times is missing.
+//   X2. Times are of the clock on the wall, less the share of it that the run did not have (`share`, set at its end).
 
 import { encodeMessage } from '../../wire/codec.ts'
 
@@ -39,6 +40,8 @@ export class Meter {
   /** By machine: its name, and how long it has computed. */
   readonly busy = new Map<string, number>()
   encodingMs = 0
+  /** Of a processor, how much the run had: what else ran meanwhile is not to count. */
+  share = 1
   readonly #kinds = new Map<string, string>()
   /** What goes to many is encoded once, in the same way by `runtime/gcs-server.ts`. */
   #last: object | null = null
@@ -97,7 +100,7 @@ export class Meter {
     for (const [key, { count, amount }] of this.steps) {
       if (!key.startsWith(start)) continue
       sum.count += count
-      sum.amount += amount
+      sum.amount += amount * this.share
     }
     return sum
   }

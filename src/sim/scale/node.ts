@@ -187,7 +187,8 @@ export class ScaleNode {
       case 'meet':
         return this.#meet(event.nodeId)
       case 'broadcast':
-        for (const tag of [...this.owners.keys(), ...this.workers.keys()]) this.#send(tag, event.message)
+        for (const tag of this.owners.keys()) this.#send(tag, event.message)
+        for (const _ of this.workers) this.cluster.meter.message('local', event.message) // They would not care.
         return
       default:
         return
