@@ -1,6 +1,7 @@
 // The public door of ray-ts.
 
 export { type ActorClass, type ActorHandle, type ActorMethod, type HandleOf, method } from './api/actor.ts'
+export { type ActorState, actorState } from './api/actor-state.ts'
 export { exitActor, getGpuIds, getRuntimeContext, type RuntimeContext } from './api/context.ts'
 export {
   availableResources,

@@ -9,6 +9,7 @@ import { describe, expect, test } from 'vitest'
 const ROWS: Readonly<Record<string, string>> = {
   'examples/first-answer.ts': '[EXTRA-02]',
   'examples/named-service.ts': '[ACT-05][ACT-06]',
+  'examples/actor-state.ts': '[FT-02]',
   'examples/queue.ts': '[EXTRA-07]',
   'examples/actor-pool.ts': '[ACT-13]',
   'examples/streaming-pipeline.ts': '[EXTRA-01]',

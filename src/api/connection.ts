@@ -105,7 +105,7 @@ function holdWhileWaiting(runtime: CoreRuntime, link: NodeLink): void {
   }
 }
 
-export function registration(workerId: string, namespace: string | null): ToNode {
+export function registration(workerId: string, namespace: string | null, logToDriver = true): ToNode {
   return {
     t: 'register',
     kind: 'driver',
@@ -115,6 +115,7 @@ export function registration(workerId: string, namespace: string | null): ToNode
     socket: '',
     namespace,
     jobName: path.basename(process.argv[1] ?? 'node'),
+    logToDriver,
     protocol: PROTOCOL_VERSION,
   }
 }

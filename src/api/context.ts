@@ -20,6 +20,8 @@ export const assignment: {
   incarnation: number
   /** Ends the actor that runs here. */
   exitActor: (() => void) | null
+  /** What the actor that runs here keeps for its next life; null in other workers, and in threads. */
+  state: Map<string, Uint8Array> | null
   /** What the threads of the actor that runs here share. */
   shared: unknown
 } = {
@@ -29,6 +31,7 @@ export const assignment: {
   gpus: [],
   incarnation: 0,
   exitActor: null,
+  state: null,
   shared: undefined,
 }
 

@@ -90,10 +90,10 @@ export async function shutdown(): Promise<void> {
   if (session) removeSession(session)
 }
 
-/** What tasks printed before they answered is shown: the node has read it by the second time that it answers. */
+/** What tasks printed before they answered, on whatever node, is shown. */
 async function lastLines({ link }: Connection['runtime']): Promise<void> {
-  for (let i = 0; i < 2 && !link.isClosed; i++)
-    await link.request<'node.statsAre'>((requestId) => ({ t: 'node.stats', requestId })).catch(() => {})
+  if (link.isClosed) return
+  await link.request<'log.flushed'>((requestId) => ({ t: 'log.flush', requestId })).catch(() => {})
 }
 
 /** The program has nothing more to do: what its tasks printed last is still shown. */

@@ -55,7 +55,8 @@ export async function join(address: string, options: InitOptions, shutdown: () =
   const sessionDir = path.dirname(path.dirname(socket))
   const info = readInfo(socket, sessionDir)
   const namespace = options.namespace ?? (process.env.RAY_NAMESPACE || randomUuid())
-  const registration = await register(socket, namespace).catch((error: unknown) => {
+  const logToDriver = options.logToDriver ?? process.env.RAY_LOG_TO_DRIVER !== '0'
+  const registration = await register(socket, namespace, logToDriver).catch((error: unknown) => {
     throw makeError('NO_CLUSTER', { detail: `nothing answers at '${socket}'` }, { cause: error })
   })
   const { tag, jobId, nodeId } = registration.message
@@ -106,6 +107,7 @@ function readInfo(address: string, sessionDir: string): JoinInfo {
 async function register(
   address: string,
   namespace: string,
+  logToDriver: boolean,
 ): Promise<{ link: NodeLink; message: FromNode & { t: 'registered' }; workerId: string }> {
   const workerId = randomHex(28)
   return new Promise((resolve, reject) => {
@@ -117,7 +119,7 @@ async function register(
       onClose: () => reject(new Error('the connection closed')),
     })
     link.ref()
-    link.send(registration(workerId, namespace))
+    link.send(registration(workerId, namespace, logToDriver))
     link.connect(address).catch(reject)
   })
 }

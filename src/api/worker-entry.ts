@@ -19,6 +19,7 @@ import { SegmentStore } from '../runtime/shm/segment-store.ts'
 import { announceSpeakers, configureLogging, type LogRecordContext, type Speaker } from '../runtime/speaker.ts'
 import { currentTask } from '../runtime/task-context.ts'
 import { type PeerEvents, TaskPeer } from '../runtime/task-peer.ts'
+import { createTcpServer } from '../runtime/tls.ts'
 import { setWarningLevel } from '../runtime/warnings.ts'
 import { watchWorkerFaults } from '../runtime/worker-faults.ts'
 import { type FromNode, PROTOCOL_VERSION, type TcpAddress } from '../wire/messages.ts'
@@ -65,7 +66,10 @@ listenAt(server, config.ownSocket, -1)
 /** For owners on other nodes. */
 function listenFar({ listenHost, host, token }: NetworkConfig): void {
   requireToken(listenHost, token)
-  const far = net.createServer((socket) => peers.add(TaskPeer.accept(socket, token, peerEvents)))
+  const far = createTcpServer({
+    onSocket: (socket) => peers.add(TaskPeer.accept(socket, token, peerEvents)),
+    onRefused: (socket) => socket.destroy(),
+  })
   far.once('listening', () => register({ host, port: (far.address() as net.AddressInfo).port }))
   far.once('error', (error) => {
     console.error(`no port for tasks of other nodes at ${listenHost}: ${error.message}`)
@@ -116,8 +120,10 @@ function onMessage(message: FromNode): void {
       else exit(message.detail)
       return
     case 'actor.start':
+      if (executor?.actors.isActor) return // Said again, by a GCS that has come back.
       assignment.incarnation = message.incarnation
-      void executor?.actors.become(message.spec, message.incarnation)
+      if (message.spec.options.threads === 0) assignment.state = new Map(message.state)
+      void executor?.actors.become(message.spec, message.incarnation, message.state)
       return
     case 'actor.finish':
       executor?.actors.finish()

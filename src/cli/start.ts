@@ -20,6 +20,7 @@ import { tempRoot } from '../runtime/session.ts'
 import { type NodeStart, reviveGcs, type StartedProcesses, startHead, startNode } from '../runtime/start-node.ts'
 import { stopNodes } from '../runtime/stop-nodes.ts'
 import { resolveSystemConfig, SYSTEM_CONFIG_KEYS } from '../runtime/system-config.ts'
+import { tlsSettings } from '../runtime/tls.ts'
 import { headOnlyFlag, idleFlags, type StartFlags } from './start-flags.ts'
 import { headText, nodeText } from './start-text.ts'
 
@@ -34,6 +35,7 @@ export async function start(command: Command): Promise<void> {
   const idle = idleFlags(flags)
   if (idle.length > 0) console.error(`These flags do nothing yet: ${idle.join(', ')}.`)
   const roots = useFolders(flags)
+  tlsSettings() // What is wrong with its files is said here, not in a log.
   const orphan = flags.head ? orphanedHead(flags, roots) : undefined
   if (orphan) return revive(orphan)
   const started = flags.head ? await head(flags, roots) : await join(flags, roots)

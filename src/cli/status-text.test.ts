@@ -15,7 +15,16 @@ function node(letter: string, change: Partial<NodeView> = {}): NodeView {
   const total = toResources({ CPU: 2, a: 2, memory: 15.9 * GIB, object_store_memory: 6.81 * GIB, 'node:10.0.0.1': 1 })
   return {
     ...{ nodeId: letter.repeat(56), state: 'ALIVE', address: { host: '10.0.0.1', port: 1 }, hostname: 'h', pid: 1 },
-    ...{ sessionDir: '', isHead: true, total, available: { ...total, CPU: 0 }, labels: {}, tagBlocks: [], waiting: 0 },
+    ...{
+      sessionDir: '',
+      isHead: true,
+      total,
+      available: { ...total, CPU: 0 },
+      bundled: {},
+      labels: {},
+      tagBlocks: [],
+      waiting: 0,
+    },
     ...{ deathReason: null, version: 1, ...change },
   }
 }
@@ -25,7 +34,7 @@ const demand = (resources: Record<string, number>, count: number) => {
   return { resources: toResources(resources), strategy: DEFAULT, count }
 }
 const status = (change: Partial<ClusterStatus>): string =>
-  statusText({ clusterId: 'c', nodes: [node('d')], demand: [], ...change }, NOW)
+  statusText({ clusterId: 'c', nodes: [node('d')], demand: [], groups: [], ...change }, NOW)
 
 test('[CL-06] one busy node with demand, as Ray prints it', () => {
   const text = status({ demand: [demand({ CPU: 1 }, 2), demand({ CPU: 8 }, 1), demand({ CPU: 1 }, 1), demand({}, 4)] })
@@ -73,12 +82,40 @@ test('[CL-06] nothing runs', () => {
 
 test('[CL-06][PG-01] what is reserved by placement groups, and used of it', () => {
   const grouped = { [`CPU_group_${GROUP}`]: 2, [`CPU_group_0_${GROUP}`]: 2, [`bundle_group_${GROUP}`]: 1000 }
-  const total = toResources({ CPU: 4, ...grouped })
-  const available = { ...total, ...toResources({ CPU: 1, [`CPU_group_${GROUP}`]: 1.5, [`CPU_group_0_${GROUP}`]: 1.5 }) }
+  const [total, bundled] = [toResources({ CPU: 4 }), toResources(grouped)]
+  const available = {
+    ...total,
+    ...bundled,
+    ...toResources({ CPU: 1, [`CPU_group_${GROUP}`]: 1.5, [`CPU_group_0_${GROUP}`]: 1.5 }),
+  }
   const text = status({
-    nodes: [node('d', { total, available })],
+    nodes: [node('d', { total, bundled, available })],
     demand: [demand({ [`CPU_group_${GROUP}`]: 2, [`bundle_group_${GROUP}`]: 0.001 }, 1), demand({ CPU: 2 }, 1)],
   })
   expect(text).toContain('Total Usage:\n 1.5/4.0 CPU (0.5 used of 2.0 reserved in placement groups)\n')
   expect(text).toContain("\n {'CPU': 2.0}: 2+ pending tasks/actors (1+ using placement groups)")
+})
+
+test('[CL-06][PG-02] placement groups that wait, as Ray prints them, and why', () => {
+  const bundles = [{ CPU: 4 }, { CPU: 4 }, { CPU: 1, GPU: 0.5 }].map((one) => toResources(one))
+  const text = status({
+    demand: [demand({ CPU: 1 }, 1)],
+    groups: [
+      { strategy: 'STRICT_PACK', bundles, count: 2, reason: 'no node has so much' },
+      { strategy: 'PACK', bundles: bundles.slice(0, 1), count: 1, reason: '' },
+    ],
+  })
+  const lines = [
+    " {'CPU': 1.0}: 1+ pending tasks/actors",
+    " {'CPU': 4.0} * 2, {'CPU': 1.0, 'GPU': 0.5} * 1 (STRICT_PACK): 2+ pending placement groups",
+    '   no node has so much',
+    " {'CPU': 4.0} * 1 (PACK): 1+ pending placement groups",
+  ]
+  expect(text.slice(text.indexOf('Pending Demands:'))).toBe(['Pending Demands:', ...lines].join('\n'))
+})
+
+test('[CL-06] what the object stores hold', () => {
+  const total = toResources({ CPU: 1, object_store_memory: 2 * GIB })
+  const available = { ...total, ...toResources({ object_store_memory: 1.5 * GIB }) }
+  expect(status({ nodes: [node('d', { total, available })] })).toContain('\n 512.00MiB/2.00GiB object_store_memory\n')
 })

@@ -2,7 +2,6 @@
 
 import { fromUnits } from '../scheduling/resources.ts'
 import type { ClusterStatus } from '../wire/cluster.ts'
-import type { Resources } from '../wire/messages.ts'
 
 interface Usage {
   used: number
@@ -20,7 +19,7 @@ const UNITS = [
 /** `CPU_group_<id>` for all bundles of a placement group on a node, `CPU_group_<index>_<id>` for one of them. */
 const GROUPED = /^(.+)_group_(?:(\d+)_)?[0-9a-f]{36}$/
 
-export function statusText({ nodes, demand }: ClusterStatus, now: Date): string {
+export function statusText({ nodes, demand, groups }: ClusterStatus, now: Date): string {
   const header = `======== Autoscaler status: ${formatTime(now)} ========`
   const line = '-'.repeat(header.length)
   const living = nodes.filter(({ state }) => state !== 'DEAD')
@@ -47,7 +46,7 @@ export function statusText({ nodes, demand }: ClusterStatus, now: Date): string 
     'From request_resources:',
     ' (none)',
     'Pending Demands:',
-    ...or(demandLines(demand), ' (no resource demands)'),
+    ...or([...demandLines(demand), ...groupLines(groups)], ' (no resource demands)'),
   ].join('\n')
 }
 
@@ -55,13 +54,13 @@ function or(lines: readonly string[], otherwise: string): readonly string[] {
   return lines.length > 0 ? lines : [otherwise]
 }
 
-function usageLines(nodes: readonly { readonly total: Resources; readonly available: Resources }[]): string[] {
+function usageLines(nodes: ClusterStatus['nodes']): string[] {
   const all = new Map<string, Usage>()
   /** Within placement groups: their bundles are taken from the plain resource as a whole. */
   const grouped = new Map<string, Usage>()
   for (const node of nodes) {
     const available = fromUnits(node.available)
-    for (const [name, total] of Object.entries(fromUnits(node.total))) {
+    for (const [name, total] of Object.entries(fromUnits({ ...node.total, ...node.bundled }))) {
       const [, plain, index] = GROUPED.exec(name) ?? []
       const into = plain === undefined ? all : index === undefined ? null : grouped
       if (into) note(into, plain ?? name, { used: total - (available[name] ?? 0), total })
@@ -106,6 +105,19 @@ function demandLines(demand: ClusterStatus['demand']): string[] {
   }
   return [...counts].map(([shape, { all, inGroups }]) => {
     return ` ${shape}: ${all}+ pending tasks/actors${inGroups > 0 ? ` (${inGroups}+ using placement groups)` : ''}`
+  })
+}
+
+/** Below each the reason, which Ray leaves out. */
+function groupLines(groups: ClusterStatus['groups']): string[] {
+  return groups.flatMap(({ strategy, bundles, count, reason }) => {
+    const counts = new Map<string, number>()
+    for (const bundle of bundles) {
+      const shape = formatShape(new Map(Object.entries(fromUnits(bundle))))
+      counts.set(shape, (counts.get(shape) ?? 0) + 1)
+    }
+    const shapes = [...counts].map(([shape, times]) => `${shape} * ${times}`).join(', ')
+    return [` ${shapes} (${strategy}): ${count}+ pending placement groups`, ...(reason ? [`   ${reason}`] : [])]
   })
 }
 

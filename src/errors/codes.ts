@@ -66,6 +66,16 @@ export const ERROR_TABLE = {
     'the cluster refused the connection: the token is not its own',
     'Set RAY_AUTH_TOKEN (or ~/.ray/auth_token) to the token that the head of the cluster uses.',
   ),
+  TLS_FILE: entry(
+    'InvalidArgumentError',
+    'RAY_USE_TLS is on, and {variable} is not right: {detail}',
+    'RAY_TLS_SERVER_CERT, RAY_TLS_SERVER_KEY and RAY_TLS_CA_CERT name PEM files: this machine’s certificate, its key, and the authority’s certificate.',
+  ),
+  TLS_REFUSED: entry(
+    'AuthenticationError',
+    'there is no secure connection: {detail}',
+    'Everyone in a cluster needs RAY_USE_TLS=1 and a certificate of the same authority that names the addresses by which it is reached.',
+  ),
   TASK_FAILED: entry(
     'RayTaskError',
     'ray::{name}() (pid={pid}): {message}',
@@ -176,6 +186,11 @@ export const ERROR_TABLE = {
     'ActorUnavailableError',
     'the actor {name} ({actorId}) died while it ran this call and is being restarted: {reason}',
     'Call again, or set maxTaskRetries if repeating the call is harmless.',
+  ),
+  ACTOR_STATE_FULL: entry(
+    'InvalidArgumentError',
+    "with '{key}' the actor's state would have {total} bytes, and it may have {limit}",
+    'Keep less, delete other keys, or keep what is large in a file or a detached actor.',
   ),
   ACTOR_NAME_TAKEN: entry(
     'ActorAlreadyExistsError',

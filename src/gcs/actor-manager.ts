@@ -25,9 +25,11 @@ import type {
   LeaseId,
   LeaseSpec,
   Resources,
+  ToNode,
   WireError,
   WorkerAddress,
 } from '../wire/messages.ts'
+import { ActorStates } from './actor-states.ts'
 import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
 
 const NOTHING = new Uint8Array(0)
@@ -112,6 +114,7 @@ export class ActorManager {
   readonly #nodes: ActorNodes
   readonly #gracefulMs: Ms
   readonly #journal: Journal
+  readonly #states: ActorStates
   #made = 0
   #deaths = 0
   readonly #deathOf = new Map<ActorId, number>()
@@ -121,9 +124,11 @@ export class ActorManager {
     this.#gracefulMs = gracefulShutdownMs
     this.#nodes = nodes
     this.#journal = journal
+    this.#states = new ActorStates(journal)
   }
 
   restore(records: readonly GcsRecord[]): void {
+    this.#states.restore(records)
     const lives = new Map(readTable<Life>(records, 'life'))
     for (const [actorId, { index, spec }] of byIndex(readTable<SpecRecord>(records, 'actor'))) {
       const life = lives.get(actorId)
@@ -180,8 +185,8 @@ export class ActorManager {
   }
 
   #remind(actor: Actor, worker: WorkerAddress): void {
-    const { spec, incarnation, leaseId } = actor
-    if (actor.state !== 'ALIVE') return this.#send(worker.tag, { t: 'actor.start', spec, incarnation })
+    const { spec, leaseId } = actor
+    if (actor.state !== 'ALIVE') return this.#start(actor, worker)
     if (leaseId !== null) {
       this.#toNodeOf(actor, { t: 'actorLease.keepOnly', leaseId, resources: spec.lease.resources })
     }
@@ -370,6 +375,19 @@ export class ActorManager {
     this.#tell(actor)
   }
 
+  /** For its next life: said by this one, and no other (S1 of actor-states.ts). */
+  keep(from: WorkerTag, { requestId, actorId, key, value }: ToNode & { t: 'actor.keep' }): void {
+    const actor = this.#actors.get(actorId)
+    const isItself = actor?.worker?.tag === from && actor.state !== 'DEAD'
+    if (isItself) this.#states.put(actorId, key, value)
+    const params = {
+      name: actor?.spec.className ?? 'actor',
+      actorId,
+      reason: actor?.death?.reason ?? 'it was replaced',
+    }
+    this.#send(from, { t: 'actor.kept', requestId, error: isItself ? null : { code: 'ACTOR_DIED', params } })
+  }
+
   /** It ends by its own will, for good. */
   exited(from: WorkerTag, actorId: ActorId, detail: string): void {
     const actor = this.#actors.get(actorId)
@@ -449,7 +467,11 @@ export class ActorManager {
     actor.worker = worker
     this.#changed(actor)
     this.#byWorker.set(worker.tag, actorId)
-    this.#send(worker.tag, { t: 'actor.start', spec: actor.spec, incarnation: actor.incarnation })
+    this.#start(actor, worker)
+  }
+
+  #start({ spec, incarnation }: Actor, worker: WorkerAddress): void {
+    this.#send(worker.tag, { t: 'actor.start', spec, incarnation, state: this.#states.of(spec.actorId) })
   }
 
   #refused(leaseId: LeaseId, actorId: ActorId, error: WireError): void {
@@ -551,6 +573,7 @@ export class ActorManager {
     for (const tag of [actor.spec.owner, ...actor.subscribers.keys()]) this.#unconcern(tag, actor)
     actor.subscribers.clear()
     actor.spec = { ...actor.spec, args: NOTHING, argRefs: [] }
+    this.#states.forget(actor.spec.actorId)
     this.#dead.push(actor.spec.actorId)
     this.#deathOf.set(actor.spec.actorId, ++this.#deaths)
     this.#recordSpec(actor)

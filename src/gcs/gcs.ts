@@ -136,7 +136,8 @@ export class Gcs {
 
   status(): ClusterStatus {
     const clusterId = this.#clusterId
-    return { clusterId, nodes: this.nodes.all(), demand: [...this.nodes.demand(), ...this.actors.demand()] }
+    const demand = [...this.nodes.demand(), ...this.actors.demand()]
+    return { clusterId, nodes: this.nodes.all(), demand, groups: this.groups.demand() }
   }
 
   #start(now: Ms): void {
@@ -186,6 +187,7 @@ export class Gcs {
       case 'node.register':
         return this.#register(now, message)
       case 'node.report':
+        if (message.bundled) this.nodes.bundles(nodeId, message.bundled)
         this.nodes.wants(nodeId, message.demand)
         return this.#reported(nodeId, message.available, message.waiting)
       case 'node.leaving':
@@ -194,6 +196,9 @@ export class Gcs {
         return this.#peerLost(now, [nodeId, message.nodeId], message.detail)
       case 'tags.request':
         return this.#toNode(nodeId, { t: 'tags.granted', tags: this.nodes.grantTags(nodeId) })
+      case 'nodes.ask':
+        this.#tellViews()
+        return this.#toNode(nodeId, { t: 'nodes.told', question: message.question })
       case 'worker.joined':
         this.nodes.joined(nodeId, message.tag)
         return this.actors.joined(message.tag)
@@ -283,11 +288,11 @@ export class Gcs {
     const died = this.nodes.die(nodeId, reason)
     if (!died) return
     this.#held.delete(nodeId)
+    this.groups.nodeDied(now, nodeId) // First: actors that come back look for their bundle elsewhere.
     for (const tag of new Set([...died, ...this.#tagsOn(nodeId)])) {
       this.#workerGone(endOf(tag, `its node ${nodeId.slice(0, 8)} died: ${reason}`, 'nodeDied'))
     }
     this.actors.nodeDied(nodeId)
-    this.groups.nodeDied(now, nodeId)
     this.#tellViews()
     this.#toNode(nodeId, { t: 'node.end', detail: reason })
     this.#fx.push({ kind: 'local', event: { t: 'disconnect', nodeId } })
@@ -447,6 +452,8 @@ export class Gcs {
         return this.actors.outOfScope(message.actorId)
       case 'actor.started':
         return this.actors.started(from, message.actorId, message.incarnation, message.error)
+      case 'actor.keep':
+        return this.actors.keep(from, message)
       case 'actor.exited':
         return this.actors.exited(from, message.actorId, message.detail)
       case 'pg.create':

@@ -88,6 +88,7 @@ export class NodeManager {
       const view: NodeView = {
         ...stored,
         ...(isDead ? {} : { available: {}, waiting: 0 }), // M5
+        bundled: {},
         version: stored.version + VERSIONS_PER_LIFE, // M4
       }
       this.#index = index + 1
@@ -121,7 +122,7 @@ export class NodeManager {
     ]
     const view: NodeView = {
       ...{ nodeId, state: 'ALIVE', address, hostname, pid, sessionDir, isHead, total, labels, tagBlocks },
-      ...{ available: known?.view.available ?? total, waiting: 0, deathReason: null },
+      ...{ available: known?.view.available ?? total, bundled: {}, waiting: 0, deathReason: null },
       version: (known?.view.version ?? 0) + 1,
     }
     const index = known?.index ?? this.#index++
@@ -155,6 +156,11 @@ export class NodeManager {
     this.#changeRoom(member, { available, waiting: waiting ?? member.view.waiting })
     for (const name in available) if ((available[name] as number) > (before[name] ?? 0)) return true
     return false
+  }
+
+  bundles(nodeId: NodeId, bundled: Resources): void {
+    const member = this.#living(nodeId)
+    if (member) this.#change(member, { bundled })
   }
 
   /** Something was given to it: until its next report it has that much less. */

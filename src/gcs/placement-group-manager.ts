@@ -22,7 +22,7 @@ import { conditionsOf } from '../scheduling/labels.ts'
 import type { NodeTable } from '../scheduling/node-table.ts'
 import { type Ask, type Choosing, pickNode } from '../scheduling/policies.ts'
 import { fits } from '../scheduling/resources.ts'
-import type { BundleAnswer, BundleId, BundleSet, BundleStep, GcsToNode } from '../wire/cluster.ts'
+import type { BundleAnswer, BundleId, BundleSet, BundleStep, GcsToNode, GroupDemand } from '../wire/cluster.ts'
 import type { FollowedGroup, GroupInfo, GroupRequest, GroupSpec, GroupState, GroupStats } from '../wire/groups.ts'
 import type {
   FromNode,
@@ -189,6 +189,21 @@ export class PlacementGroupManager {
 
   get size(): number {
     return this.#groups.size
+  }
+
+  /** What waits for room, as `ray status` shows it. */
+  demand(): GroupDemand[] {
+    const byShape = new Map<string, GroupDemand & { count: number }>()
+    for (const { spec, bundles, state, reason } of this.#groups.values()) {
+      if (state === 'CREATED' || state === 'REMOVED') continue
+      const missing = spec.bundles.filter((_, index) => bundles[index]?.phase === 'none')
+      if (missing.length === 0) continue
+      const key = JSON.stringify([spec.strategy, missing])
+      const known = byShape.get(key)
+      if (known) known.count++
+      else byShape.set(key, { strategy: spec.strategy, bundles: missing, count: 1, reason })
+    }
+    return [...byShape.values()]
   }
 
   drain(): readonly GroupEffect[] {

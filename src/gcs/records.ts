@@ -7,6 +7,7 @@
 //   life      actor id       where it is in its life; small, since it is written at every change
 //   alias     actor id       another id of an actor (`getIfExists`)
 //   forgotten actor id       it died so long ago that nothing else is kept
+//   state     actor id, key  what it keeps for its next life, until it is dead for good
 //   group     group id       placement groups, and the removed that are remembered
 //   kv        key            all of them: definitions of functions are needed when an actor comes back
 //
@@ -19,7 +20,7 @@
 
 import { packData, unpackData } from '../wire/codec.ts'
 
-export type Table = 'cluster' | 'node' | 'job' | 'actor' | 'life' | 'alias' | 'forgotten' | 'group' | 'kv'
+export type Table = 'cluster' | 'node' | 'job' | 'actor' | 'life' | 'alias' | 'forgotten' | 'state' | 'group' | 'kv'
 
 export interface GcsRecord {
   readonly table: string
@@ -66,7 +67,10 @@ function encode(value: unknown): Uint8Array {
 }
 
 /** The records of one table. */
-export function readTable<T>(records: readonly GcsRecord[], table: Exclude<Table, 'kv'>): [key: string, value: T][] {
+export function readTable<T>(
+  records: readonly GcsRecord[],
+  table: Exclude<Table, 'kv' | 'state'>,
+): [key: string, value: T][] {
   return records
     .filter((record) => record.table === table)
     .map(({ key, value }) => [key, unpackData(Buffer.from(value)) as T])

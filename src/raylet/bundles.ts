@@ -39,6 +39,8 @@ export interface HeldBundle {
 
 export class Bundles {
   readonly #node: NodeResources
+  /** Counts changes of what usable bundles add to the node. */
+  changes = 0
   readonly #held = new Map<string, HeldBundle>()
   readonly #byGroup = new Map<PlacementGroupId, HeldBundle[]>()
 
@@ -110,6 +112,7 @@ export class Bundles {
     if (!held || held.attempt !== attempt || held.isLeaving) return false
     if (held.isCommitted) return true
     held.isCommitted = true
+    this.changes++
     const capacity = bundleCapacity(held.resources, id.groupId, id.index)
     add(this.#node.total, capacity)
     add(this.#node.free, capacity)
@@ -175,6 +178,7 @@ export class Bundles {
     if (rest.length > 0) this.#byGroup.set(id.groupId, rest)
     else this.#byGroup.delete(id.groupId)
     if (held.isCommitted) {
+      this.changes++
       const capacity = bundleCapacity(resources, id.groupId, id.index)
       subtract(total, capacity)
       subtract(free, capacity)

@@ -24,6 +24,7 @@ class OtherNode implements NodeView {
   readonly sessionDir: string
   readonly isHead: boolean
   readonly total: Resources
+  readonly bundled: Resources
   readonly labels: NodeView['labels']
   readonly tagBlocks: readonly TagBlock[]
   readonly deathReason: string | null
@@ -41,6 +42,7 @@ class OtherNode implements NodeView {
     this.sessionDir = view.sessionDir
     this.isHead = view.isHead
     this.total = view.total
+    this.bundled = view.bundled
     this.labels = view.labels
     this.tagBlocks = view.tagBlocks
     this.deathReason = view.deathReason

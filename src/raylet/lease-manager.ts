@@ -85,6 +85,11 @@ export class LeaseManager {
     return this.#queue.values()
   }
 
+  /** What the bundles that are here have in all, under the names of their groups. */
+  bundled(): Resources {
+    return Object.fromEntries(Object.entries(this.total).filter(([name]) => this.own[name] === undefined))
+  }
+
   get waiting(): number {
     return this.#queue.size
   }

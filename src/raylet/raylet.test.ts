@@ -59,7 +59,15 @@ test('[ARCH-22] ends are told to nodes that have met this one; who hears of a pr
   const view: NodeView = {
     state: 'ALIVE',
     ...{ nodeId: 'b', address: { host: '', port: 1 }, hostname: '', pid: 1, sessionDir: '' },
-    ...{ isHead: false, total: {}, available: {}, labels: {}, tagBlocks: [{ first: 256, count: 256 }], waiting: 0 },
+    ...{
+      isHead: false,
+      total: {},
+      available: {},
+      bundled: {},
+      labels: {},
+      tagBlocks: [{ first: 256, count: 256 }],
+      waiting: 0,
+    },
     ...{ deathReason: null, version: 1 },
   }
   const fromGcs = (message: GcsToNode): unknown[] =>

@@ -41,6 +41,7 @@ import { Hub } from './hub.ts'
 import { type Granted, LeaseManager, type Request, shapeOf } from './lease-manager.ts'
 import { MemoryGuard, type MemoryReading } from './memory-guard.ts'
 import { Outbox } from './outbox.ts'
+import { Reports } from './reports.ts'
 import { type Away, type LeaseMessage, Spill } from './spill.ts'
 import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
 
@@ -84,6 +85,8 @@ export type RayletInput =
   /** It runs, but a process that had given it work cannot reach it. */
   | { readonly t: 'unreachable'; readonly tag: WorkerTag; readonly detail: string }
   | { readonly t: 'memory'; readonly reading: MemoryReading }
+  /** What the object store has in shared memory. */
+  | { readonly t: 'stored'; readonly bytes: number }
 
 export interface RayletConfig {
   readonly nodeId: NodeId
@@ -113,6 +116,7 @@ export class Raylet {
   readonly hub: Hub
   readonly spill: Spill
   readonly #groups: Groups
+  readonly #reports: Reports
   readonly #out = new Outbox()
   readonly #config: RayletConfig
   readonly #memory: MemoryGuard
@@ -123,10 +127,6 @@ export class Raylet {
   readonly #jobOf = new Map<WorkerTag, JobId>()
   readonly #namespaces = new Map<JobId, string>()
   #isPrestarted = false
-  /** Of `leases.changes`, when the GCS was told last. */
-  #reported = 0
-  #reportedParked = 0
-  #isReportPlanned = false
   #areNotesPlanned = false
   #now: Ms = 0
 
@@ -136,6 +136,7 @@ export class Raylet {
     this.view = new ClusterView(this.#self())
     this.hub = new Hub(this.view, this.#out, (tag) => this.#clients.has(tag))
     this.spill = new Spill(this.view, this.#out)
+    this.#reports = new Reports(this.leases, this.spill, this.#out)
     this.#groups = new Groups(this.view, this.#out, this.leases)
     this.#memory = new MemoryGuard(config.memoryThreshold ?? 0.95)
     this.pool = new WorkerPool({
@@ -194,7 +195,7 @@ export class Raylet {
   }
 
   #onTimer(key: string): void {
-    if (key === 'report') return this.#report()
+    if (key === 'report') return this.#reports.send()
     if (key === 'notes') {
       this.#areNotesPlanned = false
       // Nobody says again that a node is free. One is enough to find out: many would come back, and cost what they gain.
@@ -274,6 +275,8 @@ export class Raylet {
         return this.#unreachable(event.tag, event.detail)
       case 'memory':
         return this.#onMemory(event.reading)
+      case 'stored':
+        return this.#reports.stored(event.bytes)
     }
   }
 
@@ -291,14 +294,17 @@ export class Raylet {
       case 'node.registered':
         this.view.addTags(message.tags)
         this.#groups.followAgain()
-        this.#reported = -1 // A GCS that has come back does not know what is free.
-        return this.#nodesChanged(message.nodes)
+        this.#reports.forget()
+        this.#nodesChanged(message.nodes)
+        return this.#nodesKnown(this.spill.takeDoubted()) // The answers may be lost with the connection.
       case 'tags.granted':
         return this.view.addTags(message.tags)
       case 'nodes.changed':
         return this.#nodesChanged(message.nodes)
       case 'nodes.room':
         return this.#roomChanged(this.view.updateRooms(message.rooms), false)
+      case 'nodes.told':
+        return this.#nodesKnown(this.spill.takeDoubted(message.question))
       case 'ping':
         return this.#out.toGcs({ t: 'pong', count: message.count })
       case 'node.end':
@@ -348,6 +354,10 @@ export class Raylet {
     // Those that no node could hold wait for others to join; those of bundles also for room in them.
     this.#askParked((spec) => haveMembersChanged || spec.strategy.kind === 'bundle')
     if (this.leases.waiting > 0) this.#moveWaiting(new NodeTable(this.spill.shareOf(changed, this.leases.waiting)))
+  }
+
+  #nodesKnown(doubted: ReturnType<Spill['takeDoubted']>): void {
+    for (const { leaseId, owner, spec } of doubted) this.#request(owner, leaseId, spec, true)
   }
 
   #nodeDied({ nodeId, tagBlocks, deathReason }: NodeView): void {
@@ -569,19 +579,7 @@ export class Raylet {
       this.#areNotesPlanned = true
       this.#out.timer('notes', this.#now + NOTES_MS)
     }
-    // By their number: parked requests are taken out and parked again whenever nodes change.
-    const isTold = this.leases.changes === this.#reported && this.spill.parked === this.#reportedParked
-    if (this.#isReportPlanned || isTold) return
-    this.#isReportPlanned = true
-    this.#out.timer('report', this.#now + roomEveryMs(this.view.size))
-  }
-
-  #report(): void {
-    this.#isReportPlanned = false
-    this.#reported = this.leases.changes
-    this.#reportedParked = this.spill.parked
-    const demand = [...this.leases.demand(), ...this.spill.demand()]
-    this.#out.toGcs({ t: 'node.report', available: { ...this.leases.room }, waiting: this.leases.waiting, demand })
+    this.#reports.plan(this.#now, roomEveryMs(this.view.size))
   }
 
   // Leases
@@ -615,7 +613,8 @@ export class Raylet {
     this.#out.toGcs({ t: 'actorLease.rejected', leaseId, actorId, available: this.leases.room })
   }
 
-  #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
+  /** `isSure`: all nodes are known here (F4 of spill.ts). */
+  #request(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec, isSure = false): void {
     if (owner === GCS || this.leases.knows(leaseId)) return this.#requestHere(owner, leaseId, spec)
     if (this.spill.knows(leaseId)) return
     const { strategy } = spec
@@ -623,7 +622,8 @@ export class Raylet {
     if (choice.kind === 'here') this.#requestHere(owner, leaseId, spec)
     else if (choice.kind === 'node') this.spill.send(leaseId, owner, spec, choice)
     else if (choice.kind === 'park') this.spill.park(leaseId, owner, spec)
-    else this.#refuse(owner, leaseId, choice.error)
+    else if (isSure || strategy.kind === 'bundle') this.#refuse(owner, leaseId, choice.error)
+    else this.spill.doubt(leaseId, owner, spec)
   }
 
   #requestHere(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {

@@ -12,7 +12,17 @@ function viewOf(nodeId: string, cpus: number, more: Partial<NodeView> = {}): Nod
   const total = toResources({ CPU: cpus })
   return {
     ...{ nodeId, state: 'ALIVE', address: { host: '', port: 0 }, hostname: '', pid: 0, sessionDir: '', isHead: false },
-    ...{ total, available: total, labels: {}, tagBlocks: [], waiting: 0, deathReason: null, version: 1, ...more },
+    ...{
+      total,
+      available: total,
+      bundled: {},
+      labels: {},
+      tagBlocks: [],
+      waiting: 0,
+      deathReason: null,
+      version: 1,
+      ...more,
+    },
   }
 }
 
@@ -35,7 +45,15 @@ function node(workers = 2) {
   const ask = (more: Partial<LeaseSpec> = {}): string => {
     const before = raylet.leases.waiting
     const message = { t: 'lease.request', leaseId: `l${++leases}`, spec: spec(more) } as const
-    for (const effect of raylet.step(1, { kind: 'message', from: DRIVER, message })) {
+    const effects = raylet.step(1, { kind: 'message', from: DRIVER, message })
+    // The GCS knows of no other nodes.
+    for (const effect of [...effects]) {
+      if (effect.kind !== 'local' || effect.event.t !== 'toGcs' || effect.event.message.t !== 'nodes.ask') continue
+      const { question } = effect.event.message
+      const told = { t: 'fromGcs', message: { t: 'nodes.told', question } } as const
+      effects.push(...raylet.step(1, { kind: 'local', event: told }))
+    }
+    for (const effect of effects) {
       if (effect.kind === 'send' && effect.message.t === 'lease.granted') return 'me'
       if (effect.kind === 'send' && effect.message.t === 'lease.refused') return effect.message.error.code
       if (effect.kind !== 'local' || effect.event.t !== 'toPeer' || effect.event.message.t !== 'lease.request') continue

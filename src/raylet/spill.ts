@@ -7,7 +7,8 @@
 //   F1. A request is in one place: here, at one other node, or parked.
 //   F2. A grant whose owner is gone, or that was withdrawn meanwhile, is given back at once.
 //   F3. What was asked of a node that died is asked again, unless it had been granted: then the owner judges (its worker died).
-//   F4. Refused is only what no living node could ever hold.
+//   F4. Refused is only what no living node could ever hold. The GCS is asked first whether there are others: a node that has just
+//       joined is known to it, and here a moment later.
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import { isBundleResource } from '../scheduling/bundle-names.ts'
@@ -58,6 +59,13 @@ export interface Away {
   worker: WorkerTag | null
 }
 
+interface Parked {
+  readonly owner: WorkerTag
+  readonly spec: LeaseSpec
+  /** The question whose answer it waits for; 0: none, it waits for nodes. */
+  readonly question: number
+}
+
 /** So many of the raylets that wait look at a node that has got room, on average. */
 const CHANCES = 2
 
@@ -65,7 +73,9 @@ export class Spill {
   readonly #view: ClusterView
   readonly #out: Outbox
   readonly #away = new Map<LeaseId, Away>()
-  readonly #parked = new Map<LeaseId, { readonly owner: WorkerTag; readonly spec: LeaseSpec }>()
+  readonly #parked = new Map<LeaseId, Parked>()
+  /** Of the GCS (F4). */
+  #questions = 0
   readonly #choosing: Choosing
   /** By what is asked for: where it waits, as no node had room. It holds until one may have (`ClusterView.gains`). */
   readonly #full = new Map<string, NodeId>()
@@ -96,7 +106,7 @@ export class Spill {
 
   /** What is parked. */
   demand(): Demand[] {
-    return summed([...this.#parked.values()].map(({ spec }) => spec))
+    return summed([...this.#parked.values()].filter(({ question }) => question === 0).map(({ spec }) => spec))
   }
 
   /** It is elsewhere, or parked: nothing is to be done here. */
@@ -180,7 +190,23 @@ export class Spill {
   }
 
   park(leaseId: LeaseId, owner: WorkerTag, spec: LeaseSpec): void {
-    this.#parked.set(leaseId, { owner, spec })
+    this.#parked.set(leaseId, { owner, spec, question: 0 })
+  }
+
+  /** No node known here could hold it: the GCS is asked (F4). */
+  doubt(leaseId: LeaseId, owner: WorkerTag, spec: LeaseSpec): void {
+    const question = ++this.#questions
+    this.#parked.set(leaseId, { owner, spec, question })
+    this.#out.toGcs({ t: 'nodes.ask', question })
+  }
+
+  /** Doubted ones, to be decided now that all nodes are known; up to that question, or all. */
+  takeDoubted(upTo: number = this.#questions): { leaseId: LeaseId; owner: WorkerTag; spec: LeaseSpec }[] {
+    const taken: { leaseId: LeaseId; owner: WorkerTag; spec: LeaseSpec }[] = []
+    for (const [leaseId, { owner, spec, question }] of this.#parked)
+      if (question > 0 && question <= upTo) taken.push({ leaseId, owner, spec })
+    for (const { leaseId } of taken) this.#parked.delete(leaseId)
+    return taken
   }
 
   /** Parked ones of these, to be asked for anew. */

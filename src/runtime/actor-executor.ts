@@ -5,13 +5,14 @@
 //   X5. `finish` lets what has arrived run to its end, then ends the process.
 
 import { makeError } from '../errors/index.ts'
-import type { ActorSpec } from '../wire/messages.ts'
+import type { ActorSpec, ActorStateEntry } from '../wire/messages.ts'
 import { STATUS } from '../wire/task-frames.ts'
 import { ActorThreads, type ThreadHost } from './actor-threads.ts'
 import type { CoreRuntime } from './core-runtime.ts'
 import type { Job } from './job.ts'
 import { type AnyFunction, CANCELLED, type FunctionSource, type JobRunner, type Outcome } from './job-runner.ts'
 import { runConcurrently, setSerialTask, type TaskContext } from './task-context.ts'
+import { Later } from './waiting.ts'
 
 /** Ray's name for the method of every actor that ends it. */
 export const TERMINATE = '__rayTerminate__'
@@ -74,8 +75,8 @@ export class ActorExecutor {
     return this.#actor?.label ?? ''
   }
 
-  async become(spec: ActorSpec, incarnation: number): Promise<void> {
-    if (this.#isBecoming) return // Said again, by a GCS that has come back.
+  /** `state`: what its earlier lives kept. */
+  async become(spec: ActorSpec, incarnation: number, state: readonly ActorStateEntry[]): Promise<void> {
     this.#isBecoming = true
     const { link } = this.#runtime
     let made: AbortController | null = null
@@ -93,6 +94,7 @@ export class ActorExecutor {
       setSerialTask(context)
       const type = (await this.#functions.load(spec.definition)) as unknown as ActorType
       const args = await this.#runner.arguments(Buffer.from(spec.args), 0)
+      for (const [, bytes] of state) await this.#import(bytes)
       const { options } = spec
       const threads = options.threads > 0 ? await this.#startThreads(spec, incarnation, type, args) : null
       const instance = threads ? {} : (new type(...args) as Record<string, unknown>)
@@ -110,6 +112,12 @@ export class ActorExecutor {
         error instanceof Uint8Array ? error : this.#runtime.encodeTaskError(error, `${spec.className}.constructor`)
       link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error: bytes })
     }
+  }
+
+  /** Code in it, so that it can be read without waiting. */
+  async #import(bytes: Uint8Array): Promise<void> {
+    const value = this.#runtime.decodeValue(bytes)
+    if (value instanceof Later) await value.promise
   }
 
   /** The class's `static shared(…)` is called here, once; every thread gets what it returned. */

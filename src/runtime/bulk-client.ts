@@ -3,11 +3,12 @@
 //   W1. The bytes of a chunk go from the buffer of the socket straight into the file of the copy.
 //   W2. `onClosed` comes once for each connection that broke or could not be made; what is sent next makes a new one.
 
-import net from 'node:net'
+import type net from 'node:net'
 import type { NodeId, ObjectId } from '../ids/ids.ts'
 import { decodeMessage, encodeMessage, WireFormatError } from '../wire/codec.ts'
 import { BulkReader, type HolderToPuller, type PullerToHolder } from '../wire/transfer.ts'
 import { type Answer, greetingFrame, prepareSocket } from './tcp.ts'
+import { connectTcp, onceConnected } from './tls.ts'
 
 export interface ChunkPart {
   readonly storageId: ObjectId
@@ -97,14 +98,14 @@ export class BulkClient {
         return true
       },
     }
-    const socket = net.connect({ ...address, onread })
+    const socket = connectTcp({ ...address, onread })
     prepareSocket(socket)
     const connection: Connection = { socket, waiting: [] }
     this.#connections.set(nodeId, connection)
     socket.setTimeout(CONNECT_TIMEOUT_MS, () => connection.waiting && socket.destroy())
     const { token, nodeId: own } = this.#options
     const greeting = greetingFrame({ purpose: 'bulk', token, nodeId: own, detail: null })
-    socket.once('connect', () => socket.write(greeting))
+    onceConnected(socket, () => socket.write(greeting))
     socket.on('error', () => socket.destroy())
     socket.on('end', () => socket.destroy())
     socket.once('close', () => {

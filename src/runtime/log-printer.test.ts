@@ -62,12 +62,7 @@ test('[EXTRA-06] ten thousand different lines do not pile up for ever', () => {
 test('[EXTRA-06] a driver that does not read loses lines, and hears how many', () => {
   const sent: LogBatch[] = []
   let unread = 0
-  const forwarder = new LogForwarder(
-    (message) => {
-      if (message.t === 'log.lines') sent.push(message.batch)
-    },
-    () => unread,
-  )
+  const forwarder = new LogForwarder({ send: (batch) => void sent.push(batch), unreadBytes: () => unread })
   const batch: LogBatch = { pid: 1, jobId: '01000000', name: 'f', ip: '127.0.0.1', isError: false, lines: ['a', 'b'] }
   forwarder.forward(batch)
   unread = UNREAD_BYTES_MAX + 1

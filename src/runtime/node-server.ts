@@ -16,13 +16,14 @@ import { InvariantError } from '../kernel/invariant.ts'
 import type { PeerMessage } from '../object-store/transfer.ts'
 import { debugState } from '../raylet/debug-state.ts'
 import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
-import { add, UNITS } from '../scheduling/resources.ts'
+import { lessStored } from '../raylet/reports.ts'
+import { add } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeAddress, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type Resources, type ToNode } from '../wire/messages.ts'
 import { type GcsPort, LocalGcs, RemoteGcs } from './gcs-port.ts'
-import { LogForwarder } from './log-forwarder.ts'
+import { type LogMessage, LogRoads } from './log-roads.ts'
 import { startMemoryMonitor } from './memory-monitor.ts'
 import { type JoinInfo, type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
 import { ObjectTransfer } from './object-transfer.ts'
@@ -40,6 +41,7 @@ const UNREACHABLE_PATIENCE_MS = 1000
 const FIRST_DRIVER: WorkerTag = 1
 /** How long the node waits at its end for the last words of its workers. */
 const LAST_WORDS_MS = 250
+const STORED_EVERY_MS = 1000
 
 interface Client {
   readonly socket: net.Socket
@@ -49,11 +51,8 @@ interface Client {
   startupToken: string
   pending: Buffer[]
   isScheduled: boolean
-  /** Of a driver. */
-  jobId: JobId | null
   registration: (ToNode & { t: 'register' }) | null
   isAdopted: boolean
-  logs: LogForwarder | null
 }
 
 interface WorkerProcess {
@@ -75,6 +74,7 @@ export class NodeServer {
   readonly #raylet: Raylet
   readonly #store: NodeStore
   readonly #transfer: ObjectTransfer
+  readonly #logs: LogRoads
   readonly #clients = new Map<WorkerTag, Client>()
   readonly #processes = new Map<string, WorkerProcess>()
   readonly #byTag = new Map<WorkerTag, WorkerProcess>()
@@ -97,7 +97,10 @@ export class NodeServer {
     const events = {
       onConnected: () => this.#gcs.send(this.#registration()),
       onMessage: (message: GcsToNode) => this.#fromGcs(message),
-      onGone: (detail: string) => this.end(detail),
+      onGone: (detail: string) => {
+        console.error(`this node ends: ${detail}`)
+        this.end(detail)
+      },
     }
     this.#connectGcs = () => {
       if (cluster) return new RemoteGcs(nodeId, cluster, system, events)
@@ -127,6 +130,12 @@ export class NodeServer {
       evicted: (storageIds) => this.#transfer.evicted(storageIds),
     })
     this.#transfer = this.#makeTransfer()
+    this.#logs = new LogRoads({
+      host: cluster?.host ?? '',
+      send: (to, message, address) => this.#peers?.send(to, message, address),
+      keptBytes: (peer) => this.#peers?.keptBytes(peer) ?? 0,
+      others: () => this.#raylet.view.others(),
+    })
   }
 
   #makeTransfer(): ObjectTransfer {
@@ -165,6 +174,7 @@ export class NodeServer {
     await this.#join()
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'start' }))
     this.#watchMemory()
+    if (this.#config.cluster) this.#watchStore()
   }
 
   /** Becomes a member; alone, of a cluster of one. */
@@ -180,6 +190,7 @@ export class NodeServer {
         },
         onMessage: (peer, message) => {
           if (isOfTransfer(message)) return this.#transfer.onPeer(peer, message)
+          if (isOfLogs(message)) return this.#logs.onPeer(peer, message)
           const event = { t: 'fromPeer', nodeId: peer, message } as const
           this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
         },
@@ -203,10 +214,17 @@ export class NodeServer {
       return
     }
     if (message.t === 'node.registered') this.#clusterId = message.clusterId
+    if (message.t === 'node.registered' || message.t === 'nodes.changed') this.#meet(message.nodes)
     const event = { t: 'fromGcs', message } as const
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
     if (message.t === 'node.registered') this.#onRegistered()
     if (message.t === 'node.registered' || message.t === 'tags.granted') this.#registerWaiting()
+  }
+
+  #meet(views: readonly NodeView[]): void {
+    const others = views.filter(({ nodeId }) => nodeId !== this.#config.nodeId)
+    for (const { nodeId, address } of others) this.#peers?.learnAddress(nodeId, address)
+    this.#logs.nodes(others)
   }
 
   #watchMemory(): void {
@@ -228,6 +246,18 @@ export class NodeServer {
   writeDebugState(): void {
     const state = { ...debugState(this.#raylet), store: this.#store.stats(), transfer: this.#transfer.stats() }
     fs.writeFileSync(path.join(this.#config.session.logsDir, 'debug_state.txt'), `${JSON.stringify(state, null, 1)}\n`)
+  }
+
+  get #storedBytes(): number {
+    return Number(this.#store.stats().shmBytes ?? 0)
+  }
+
+  /** For the GCS, which shows what all nodes store. */
+  #watchStore(): void {
+    setInterval(() => {
+      const event = { t: 'stored', bytes: this.#storedBytes } as const
+      this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+    }, STORED_EVERY_MS).unref()
   }
 
   /** Ends everything (S2). */
@@ -264,10 +294,8 @@ export class NodeServer {
       startupToken: '',
       pending: [],
       isScheduled: false,
-      jobId: null,
       registration: null,
       isAdopted: false,
-      logs: null,
     }
     const reader = new FrameReader((buffer, start, end) => {
       this.#receive(client, decodeMessage<ToNode>(buffer.subarray(start, end)))
@@ -323,6 +351,8 @@ export class NodeServer {
         this.#send(client.tag, { t: 'node.statsAre', requestId: message.requestId, stats })
         return
       }
+      case 'log.flush':
+        return this.#logs.flush(() => this.#send(client.tag, { t: 'log.flushed', requestId: message.requestId }))
       case 'worker.unreachable':
         setTimeout(() => this.#unreachable(message.tag), UNREACHABLE_PATIENCE_MS).unref()
         return
@@ -391,9 +421,9 @@ export class NodeServer {
   }
 
   #adoptDriver(client: Client, jobId: JobId): void {
-    client.jobId = jobId
+    if (!this.#config.logToDriver || client.registration?.logToDriver === false) return
     const send = (message: FromNode): void => this.#write(client, message)
-    client.logs = new LogForwarder(send, () => client.socket.writableLength)
+    this.#logs.add(client.tag, { jobId, send, unreadBytes: () => client.socket.writableLength })
   }
 
   #disconnected(client: Client): void {
@@ -426,6 +456,7 @@ export class NodeServer {
   #gone(tag: WorkerTag, pid: number, code: number | null, signal: string | null, lastLines: readonly string[]): void {
     this.#clients.delete(tag)
     if (this.#isEnding) return
+    this.#logs.remove(tag)
     for (const [owner, storageIds] of this.#store.madeBy(tag)) this.#tellLeft(owner, tag, storageIds)
     this.#store.onWorkerDied(tag)
     this.#transfer.readerGone(tag)
@@ -598,17 +629,14 @@ export class NodeServer {
     startupToken: string,
     workerId: string,
   ): { stderr: WorkerOutput; nameLogs: (jobId: JobId) => void } {
-    const { session, logToDriver, system } = this.#config
+    const { session, system, cluster } = this.#config
     const fileOf = (jobId: JobId, kind: string): string =>
       path.join(session.logsDir, `worker-${workerId}-${jobId}-${child.pid}.${kind}`)
     const nobody = 'ffffffff' // A worker may serve any job, until its first lease.
     const limits = { bytesMax: system.logRotationMaxBytes, backups: system.logRotationBackupCount }
     const onLines = (lines: OutputLines): void => {
-      if (!logToDriver) return
       const jobId = this.#jobOf(startupToken)
-      const batch = { ...lines, pid: child.pid ?? 0, jobId: jobId ?? '', ip: '127.0.0.1' }
-      for (const client of this.#clients.values())
-        if (client.logs && (jobId === null || client.jobId === jobId)) client.logs.forward(batch)
+      this.#logs.lines(jobId, { ...lines, pid: child.pid ?? 0, jobId: jobId ?? '', ip: cluster?.host ?? '' })
     }
     if (!child.stdout || !child.stderr) throw new Error('a worker has no output pipes')
     const stdout = new WorkerOutput(child.stdout, { file: fileOf(nobody, 'out'), limits, isError: false, onLines })
@@ -661,13 +689,6 @@ export class NodeServer {
     })
   }
 
-  /** What no lease holds; of the object store, what no object takes. */
-  #available(): Resources {
-    const { free, total } = this.#raylet.leases
-    const used = Number(this.#store.stats().shmBytes ?? 0) * UNITS
-    return { ...free, object_store_memory: Math.max(0, (total.object_store_memory ?? 0) - used) }
-  }
-
   /** This node as it is, others as they were last heard of. */
   #nodeInfos(): NodeInfo[] {
     return [this.#nodeInfo(), ...[...this.#raylet.view.all()].map(infoOf)]
@@ -675,7 +696,7 @@ export class NodeServer {
 
   #nodeInfo(): NodeInfo {
     const { nodeId, labels, session } = this.#config
-    const { total } = this.#raylet.leases
+    const { total, free } = this.#raylet.leases
     return {
       nodeId,
       alive: true,
@@ -683,7 +704,7 @@ export class NodeServer {
       hostname: os.hostname(),
       pid: process.pid,
       total,
-      available: this.#available(),
+      available: lessStored(free, this.#storedBytes),
       labels,
       sessionDir: session.dir,
       deathReason: null,
@@ -701,8 +722,9 @@ function killGroup(child: ChildProcess | undefined, signal: 'SIGKILL' | 'SIGTERM
 }
 
 function infoOf(view: NodeView): NodeInfo {
-  const { nodeId, state, address, hostname, pid, total, available, labels, sessionDir, deathReason } = view
+  const { nodeId, state, address, hostname, pid, bundled, available, labels, sessionDir, deathReason } = view
   const alive = state !== 'DEAD'
+  const total = { ...view.total, ...bundled }
   return { nodeId, alive, address: address.host, hostname, pid, total, available, labels, sessionDir, deathReason }
 }
 
@@ -723,6 +745,10 @@ const OF_TRANSFER: ReadonlySet<string> = new Set([
 
 function isOfTransfer(message: RayletToRaylet): message is PeerMessage {
   return OF_TRANSFER.has(message.t)
+}
+
+function isOfLogs(message: RayletToRaylet): message is LogMessage {
+  return message.t.startsWith('log.')
 }
 
 function isForGcs(message: ToNode): boolean {

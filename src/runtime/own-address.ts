@@ -13,8 +13,10 @@ export async function ownAddress(towards: { host: string; port: number } = ANYWH
   const socket = dgram.createSocket(towards.host.includes(':') ? 'udp6' : 'udp4')
   try {
     await new Promise<void>((resolve, reject) => {
+      // A callback of `connect` would be called with the error too, and no 'error' be emitted.
       socket.once('error', reject)
-      socket.connect(towards.port, towards.host, resolve)
+      socket.once('connect', resolve)
+      socket.connect(towards.port, towards.host)
     })
     return socket.address().address
   } catch {

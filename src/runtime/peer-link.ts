@@ -94,6 +94,12 @@ export class PeerLinks<Message extends { readonly t: string }> {
     if (!this.#isClosed) this.#peer(to, address)
   }
 
+  /** It may have been known by its name only, with words that wait for it. */
+  learnAddress(nodeId: NodeId, address: PeerAddress): void {
+    const peer = this.#peers.get(nodeId)
+    if (peer) peer.address = address
+  }
+
   isOpen(peer: NodeId): boolean {
     const link = this.#peers.get(peer)?.link
     return link !== undefined && link.ended === null
@@ -102,6 +108,11 @@ export class PeerLinks<Message extends { readonly t: string }> {
   /** R6: who can wait should, until `onDrained`. */
   isFull(peer: NodeId): boolean {
     return this.#peers.get(peer)?.link.isFull ?? false
+  }
+
+  /** What it has not acknowledged yet. */
+  keptBytes(peer: NodeId): number {
+    return this.#peers.get(peer)?.link.keptBytes ?? 0
   }
 
   /** Links with what they keep, for the node's figures. */

@@ -60,6 +60,14 @@ export class Peers {
     this.#links.begin(nodeId, address)
   }
 
+  learnAddress(nodeId: NodeId, address: NodeAddress): void {
+    this.#links.learnAddress(nodeId, address)
+  }
+
+  keptBytes(nodeId: NodeId): number {
+    return this.#links.keptBytes(nodeId)
+  }
+
   /** It was declared dead. */
   end(nodeId: NodeId): void {
     this.#links.end(nodeId, 'the node was declared dead')

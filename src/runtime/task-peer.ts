@@ -23,6 +23,7 @@ import {
   prepareSocket,
   refusal,
 } from './tcp.ts'
+import { connectTcp, onceConnected } from './tls.ts'
 
 /** Written at once when this much waits: the receiver can begin. */
 const FLUSH_BYTES = 32 * 1024
@@ -168,11 +169,11 @@ export class TaskPeer {
   }
 }
 
-function connectFar(tcp: TcpAddress, nodeId: NodeId, token: string | null): net.Socket {
-  const socket = net.connect(tcp)
+function connectFar({ host, port }: TcpAddress, nodeId: NodeId, token: string | null): net.Socket {
+  const socket = connectTcp({ host, port })
   prepareSocket(socket)
   const timer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS)
-  socket.once('connect', () => clearTimeout(timer))
+  onceConnected(socket, () => clearTimeout(timer))
   socket.once('close', () => clearTimeout(timer))
   socket.write(greetingFrame({ nodeId, token, purpose: 'tasks', detail: null }))
   return socket

@@ -8,12 +8,13 @@
 //   Y3. After `onClose`, or `destroy`, nothing more comes.
 //   Y4. A wrong token and another protocol are refused with an error that says so; the token is looked at first.
 
-import net from 'node:net'
+import type net from 'node:net'
 import type { NodeId } from '../ids/ids.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage, WireFormatError } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import { PROTOCOL_VERSION, type WireError } from '../wire/messages.ts'
 import { isSameToken, requireToken } from './auth-token.ts'
+import { connectTcp, createTcpServer, onceConnected, tlsRefusal } from './tls.ts'
 
 /** 'bulk': chunks of objects; 'status': a question to the GCS, which the welcome answers. */
 export type Purpose = 'gcs' | 'peer' | 'bulk' | 'tasks' | 'status'
@@ -182,10 +183,14 @@ export interface DialOptions {
   readonly timeoutMs: number
 }
 
-/** `onClose` when it fails. */
+/** `onClose` when it fails; `onAnswer` says why where it would fail again. */
 export function dialTcp(options: DialOptions, events: DialEvents): FramedSocket {
   const { host, port, token, nodeId, purpose, timeoutMs } = options
-  const socket = net.connect({ host, port })
+  const socket = connectTcp({ host, port })
+  let refusal: WireError | null = null
+  socket.once('error', (error) => {
+    refusal = tlsRefusal(error)
+  })
   const timer = setTimeout(() => socket.destroy(), timeoutMs)
   socket.once('close', () => clearTimeout(timer))
   const framed: FramedSocket = new FramedSocket(socket, {
@@ -194,9 +199,12 @@ export function dialTcp(options: DialOptions, events: DialEvents): FramedSocket 
       framed.events = events
       events.onAnswer(decodeMessage<Answer>(buffer.subarray(start, end)))
     },
-    onClose: () => events.onClose(),
+    onClose: () => {
+      if (refusal) events.onAnswer({ t: 'refused', error: refusal })
+      else events.onClose()
+    },
   })
-  socket.once('connect', () => {
+  onceConnected(socket, () => {
     if (framed.isClosed) return
     events.onConnect?.()
     framed.write(greetingFrame({ purpose, token, nodeId, detail: options.detail() }))
@@ -234,6 +242,8 @@ function headOf(body: Uint8Array): Buffer {
   return head
 }
 
+const NOBODY: TcpEvents = { onFrame: () => {}, onClose: () => {} }
+
 export type OnGreeted = (socket: FramedSocket, greeting: Greeting) => void
 
 export interface ListenOptions {
@@ -251,10 +261,14 @@ export class TcpListener {
   readonly #server: net.Server
   readonly #options: ListenOptions
   readonly #sockets = new Set<FramedSocket>()
+  readonly #framed = new WeakMap<net.Socket, FramedSocket>()
 
   private constructor(options: ListenOptions) {
     this.#options = options
-    this.#server = net.createServer((socket) => this.#accept(socket))
+    this.#server = createTcpServer({
+      onSocket: (socket) => this.#accept(socket),
+      onRefused: (socket, error) => refuse(this.#framed.get(socket) ?? new FramedSocket(socket, NOBODY), error),
+    })
   }
 
   /** @throws AUTH_TOKEN_MISSING; what `net.Server.listen` fails with. */
@@ -292,6 +306,7 @@ export class TcpListener {
       GREETING_BYTES_MAX, // Y2
     )
     this.#sockets.add(framed)
+    this.#framed.set(socket, framed)
     socket.once('close', () => {
       clearTimeout(timer)
       this.#sockets.delete(framed)

@@ -52,6 +52,11 @@ export function planGroup(nodes: NodeTable, ask: GroupAsk): GroupPlan {
   return { kind: 'infeasible', reason: short, asked, largest }
 }
 
+/** Of what was asked for only: nodes have much else. */
+function ofThem(asked: Resources, has: Resources): string {
+  return formatResources(Object.fromEntries(Object.keys(asked).map((name) => [name, has[name] ?? 0])))
+}
+
 /** What one node must have at once: the sum for STRICT_PACK. */
 export function sumOf(bundles: Iterable<Resources>): Record<string, number> {
   const sum: Record<string, number> = {}
@@ -123,7 +128,7 @@ class Planner {
       if (largest && fits(asked, largest)) continue
       const what = isStrictPack ? 'its bundles together ask for' : 'one of its bundles asks for'
       const labels = conditions.length > 0 ? ` with the labels ${formatConditions(conditions)}` : ''
-      const has = largest ? `the largest node${labels} has ${formatResources(largest)}` : `there is no node${labels}`
+      const has = largest ? `the largest node${labels} has ${ofThem(asked, largest)}` : `there is no node${labels}`
       return { short: `${what} ${formatResources(asked)} on one node, but ${has}`, asked, largest: largest ?? {} }
     }
     const asked = sumOf(bundles)
@@ -131,7 +136,7 @@ class Planner {
     const short =
       strategy === 'STRICT_SPREAD'
         ? `it asks for ${bundles.length} nodes, one a bundle, but of ${this.#nodes.size} only ${this.#fitting()} fit`
-        : `it asks for ${askedInWords(this.#ask)}, but all nodes together have ${formatResources(whole)}`
+        : `it asks for ${askedInWords(this.#ask)}, but all nodes together have ${ofThem(asked, whole)}`
     return { short, asked, largest: largestOf(asked, []) ?? {} }
   }
 

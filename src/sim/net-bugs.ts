@@ -44,6 +44,12 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
     },
   },
   {
+    name: 'doubtUnanswered',
+    what: 'what no known node could hold waits for an answer that never comes',
+    seeds: 60,
+    toGcs: untold('nodes.ask'),
+  },
+  {
     name: 'askedOfDeadForgotten',
     what: 'what was asked of a node that died is not asked for again',
     seeds: 1000,

@@ -13,12 +13,13 @@
 
 import type { ActorId, JobId, NodeId, ObjectId, PlacementGroupId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
-import type { FollowedGroup } from './groups.ts'
+import type { FollowedGroup, GroupStrategy } from './groups.ts'
 import type {
   ExitInfo,
   FromNode,
   LeaseId,
   LeaseSpec,
+  LogBatch,
   ObjectLocation,
   RefMessage,
   Resources,
@@ -52,6 +53,8 @@ export interface NodeView {
   readonly isHead: boolean
   readonly total: Resources
   readonly available: Resources
+  /** What its bundles have in all, under the names of their groups; counted in `available`, not in `total`. */
+  readonly bundled: Resources
   readonly labels: Readonly<Record<string, string>>
   readonly tagBlocks: readonly TagBlock[]
   /** Leases that wait there for resources. */
@@ -127,6 +130,16 @@ export interface Demand {
   readonly count: number
 }
 
+/** Placement groups that wait for room and ask for the same. */
+export interface GroupDemand {
+  readonly strategy: GroupStrategy
+  /** Bundles that lie nowhere yet. */
+  readonly bundles: readonly Resources[]
+  readonly count: number
+  /** Why the first of them waits. */
+  readonly reason: string
+}
+
 /** What `ray status` shows: asked of the GCS by whoever greets it with the purpose 'status', and answered in the welcome. */
 export interface ClusterStatus {
   readonly clusterId: string
@@ -134,6 +147,7 @@ export interface ClusterStatus {
   readonly nodes: readonly NodeView[]
   /** Leases that wait on nodes, and actors that no node has room for. */
   readonly demand: readonly Demand[]
+  readonly groups: readonly GroupDemand[]
 }
 
 export type NodeToGcs =
@@ -156,6 +170,8 @@ export type NodeToGcs =
   | {
       readonly t: 'node.report'
       readonly available: Resources
+      /** Absent: as before. */
+      readonly bundled?: Resources
       readonly waiting: number
       readonly demand: readonly Demand[]
     }
@@ -165,6 +181,8 @@ export type NodeToGcs =
   /** All that was not acknowledged on an earlier connection has been said again, after `node.registered`. */
   | { readonly t: 'node.resumed' }
   | { readonly t: 'tags.request' }
+  /** Before it refuses what no node that it knows of could hold: has it heard of all? Answered by `nodes.told`. */
+  | { readonly t: 'nodes.ask'; readonly question: number }
   | { readonly t: 'pong'; readonly count: number }
   | { readonly t: 'worker.joined'; readonly tag: WorkerTag; readonly kind: 'driver' | 'worker' | 'thread' }
   /** A driver registers with a raylet: which job is it? Answered by `job.made`. Repeated with the same tag: the same job. */
@@ -218,6 +236,8 @@ export type GcsToNode =
   | { readonly t: 'nodes.changed'; readonly nodes: readonly NodeView[] }
   /** Only what they have free has changed. The same to all; after `nodes.changed` of these nodes. */
   | { readonly t: 'nodes.room'; readonly rooms: readonly NodeRoom[] }
+  /** All that was known when it asked has been said. */
+  | { readonly t: 'nodes.told'; readonly question: number }
   | { readonly t: 'tags.granted'; readonly tags: TagBlock }
   | { readonly t: 'ping'; readonly count: number }
   | { readonly t: 'job.made'; readonly tag: WorkerTag; readonly jobId: JobId; readonly namespace: string }
@@ -344,3 +364,10 @@ export type RayletToRaylet =
   | { readonly t: 'object.promote'; readonly storageId: ObjectId; readonly owner: WorkerTag }
   /** `copy`: its id from now on, of the sender's node; null: it has none. */
   | { readonly t: 'object.promoted'; readonly storageId: ObjectId; readonly copy: ObjectId | null }
+  // What workers print
+  /** The sender has the drivers of these jobs, and of no others. */
+  | { readonly t: 'log.wanted'; readonly jobs: readonly JobId[] }
+  | { readonly t: 'log.lines'; readonly batch: LogBatch }
+  /** Is all that was printed so far on its way? Answered by `log.flushed`. */
+  | { readonly t: 'log.flush'; readonly flush: number }
+  | { readonly t: 'log.flushed'; readonly flush: number }

@@ -267,6 +267,8 @@ export type ToNode =
       readonly tcp?: TcpAddress
       readonly namespace: string | null
       readonly jobName: string
+      /** Of a driver: it shows what its workers print. */
+      readonly logToDriver?: boolean
       /** Refuse what does not speak the same protocol. */
       readonly protocol: number
     }
@@ -350,12 +352,22 @@ export type ToNode =
       readonly incarnation: number
       readonly error: Uint8Array | null
     }
+  /** From the actor's worker: a key of its state, for its next life; null: the key goes. Answered when it is durable. */
+  | {
+      readonly t: 'actor.keep'
+      readonly requestId: number
+      readonly actorId: ActorId
+      readonly key: string
+      readonly value: Uint8Array | null
+    }
   /** From the actor's worker: it ends by its own will, for good. */
   | { readonly t: 'actor.exited'; readonly actorId: ActorId; readonly incarnation: number; readonly detail: string }
   | GroupRequest
   | { readonly t: 'cluster.resources'; readonly requestId: number }
   | { readonly t: 'cluster.nodes'; readonly requestId: number }
   | { readonly t: 'node.stats'; readonly requestId: number }
+  /** Answered when what workers have printed so far, on all nodes, has been sent. */
+  | { readonly t: 'log.flush'; readonly requestId: number }
   /** From the driver that started this node. */
   | { readonly t: 'node.shutdown' }
 
@@ -437,7 +449,14 @@ export type FromNode =
   | { readonly t: 'kv.value'; readonly requestId: number; readonly value: Uint8Array | null }
   | { readonly t: 'kv.keyList'; readonly requestId: number; readonly keys: readonly string[] }
   /** To the actor's worker: become this actor. */
-  | { readonly t: 'actor.start'; readonly spec: ActorSpec; readonly incarnation: number }
+  | {
+      readonly t: 'actor.start'
+      readonly spec: ActorSpec
+      readonly incarnation: number
+      /** What its earlier lives kept. */
+      readonly state: readonly ActorStateEntry[]
+    }
+  | { readonly t: 'actor.kept'; readonly requestId: number; readonly error: WireError | null }
   /** To the actor's worker: finish what has arrived, then end. */
   | { readonly t: 'actor.finish'; readonly actorId: ActorId }
   | { readonly t: 'actor.createRefused'; readonly actorId: ActorId; readonly error: WireError }
@@ -453,9 +472,17 @@ export type FromNode =
     }
   | { readonly t: 'cluster.nodesAre'; readonly requestId: number; readonly nodes: readonly NodeInfo[] }
   | { readonly t: 'node.statsAre'; readonly requestId: number; readonly stats: Readonly<Record<string, unknown>> }
+  | { readonly t: 'log.flushed'; readonly requestId: number }
   /** To drivers: lines that workers printed. */
   | { readonly t: 'log.lines'; readonly batch: LogBatch }
   | { readonly t: 'node.ending'; readonly detail: string }
+
+/** A key and a value of `ray.actorState`, serialized. */
+export type ActorStateEntry = readonly [key: string, value: Uint8Array]
+
+/** Of all keys and values of an actor: they travel whole with its start. */
+export const ACTOR_STATE_BYTES_MAX = 1024 * 1024
+export const ACTOR_STATE_KEY_CHARS_MAX = 256
 
 export interface LogBatch {
   readonly pid: number
@@ -465,6 +492,8 @@ export interface LogBatch {
   readonly ip: string
   readonly isError: boolean
   readonly lines: readonly string[]
+  /** It says that so many lines are missing. */
+  readonly missing?: number
 }
 
 export const PROTOCOL_VERSION = 1

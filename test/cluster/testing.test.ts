@@ -64,6 +64,20 @@ test('[EXTRA-50] nodes come and go; of a removed one nothing is left', async () 
   }
 })
 
+test('[EXTRA-50] [ARCH-22] what a node has that has just joined can be asked for at once', async () => {
+  const cluster = await start()
+  await cluster.connect({ logToDriver: false })
+  for (const name of ['one', 'two', 'three']) {
+    const node = await cluster.addNode({ resources: { [name]: 1 } })
+    expect(await ray.get(whereAmI.options({ resources: { [name]: 1 } }).remote())).toBe(node.nodeId)
+    const other = await cluster.addNode()
+    expect(await runOn(other)).toBe(other.nodeId)
+  }
+  await expect(ray.get(whereAmI.options({ resources: { four: 1 } }).remote())).rejects.toThrow(
+    ray.exceptions.TaskUnschedulableError,
+  )
+})
+
 test('[EXTRA-50] [ARCH-03] a node that is killed is dead at once, one that is stopped after the configured time', async () => {
   const systemConfig = { healthCheckPeriodMs: 100, healthCheckTimeoutMs: 200, healthCheckFailureThreshold: 3 }
   const cluster = await start({ nodes: 2, systemConfig })
