@@ -25,7 +25,7 @@ export function addClusterCommands(program: Command): void {
     .command('status')
     .description('the nodes of a cluster, what they have, and what waits')
     .option('--address <host:port>', 'of the cluster (default: RAY_ADDRESS, else the one on this machine)')
-    .option('-v, --verbose', 'accepted for Ray')
+    .option('-v, --verbose', 'what each node has and does, too')
     .action(saysErrors(async (flags) => (await import('./status.ts')).status(flags)))
   program
     .command('health-check')

@@ -12,6 +12,7 @@ const { version } = JSON.parse(fs.readFileSync(new URL('../package.json', import
 const program = new Command('ray')
   .description('Ray for TypeScript')
   .version(version, '-v, --version', 'print the version')
+  .enablePositionalOptions() // After a command -v is the command's.
   .helpOption('-h, --help', 'show this, or the help of a command: ray COMMAND --help')
   .helpCommand(false)
   .showSuggestionAfterError()

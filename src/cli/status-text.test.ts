@@ -94,6 +94,9 @@ test('[CL-06][PG-01] what is reserved by placement groups, and used of it', () =
   })
   expect(text).toContain('Total Usage:\n 1.5/4.0 CPU (0.5 used of 2.0 reserved in placement groups)\n')
   expect(text).toContain("\n {'CPU': 2.0}: 2+ pending tasks/actors (1+ using placement groups)")
+  const strategy = { kind: 'bundle', groupId: GROUP, bundleIndex: 0, captures: false } as const
+  const waits = { resources: toResources({ CPU: 1 }), strategy, count: 3 }
+  expect(status({ demand: [waits] })).toContain("\n {'CPU': 1.0}: 3+ pending tasks/actors (3+ using placement groups)")
 })
 
 test('[CL-06][PG-02] placement groups that wait, as Ray prints them, and why', () => {
@@ -118,4 +121,30 @@ test('[CL-06] what the object stores hold', () => {
   const total = toResources({ CPU: 1, object_store_memory: 2 * GIB })
   const available = { ...total, ...toResources({ object_store_memory: 1.5 * GIB }) }
   expect(status({ nodes: [node('d', { total, available })] })).toContain('\n 512.00MiB/2.00GiB object_store_memory\n')
+})
+
+test('[CL-06] --verbose: each node, as Ray lists them', () => {
+  const busy = node('d', { labels: { 'ray.io/node-id': 'd', region: 'eu' } })
+  const idle = node('e', { total: toResources({ CPU: 1 }), available: toResources({ CPU: 1 }) })
+  const text = statusText({ clusterId: 'c', nodes: [busy, idle], demand: [], groups: [] }, NOW, true)
+  expect(text.slice(text.indexOf('\n\nNode: '))).toBe(`
+
+Node: h (10.0.0.1)
+ Id: ${'d'.repeat(56)}
+ Usage:
+  2.0/2.0 CPU
+  0.0/2.0 a
+  0B/15.90GiB memory
+  0B/6.81GiB object_store_memory
+ Labels:
+  region=eu
+ Activity:
+  Resource: CPU currently in use.
+
+Node: h (10.0.0.1)
+ Id: ${'e'.repeat(56)}
+ Usage:
+  0.0/1.0 CPU
+ Activity:
+  (no activity)`)
 })

@@ -19,7 +19,7 @@ const UNITS = [
 /** `CPU_group_<id>` for all bundles of a placement group on a node, `CPU_group_<index>_<id>` for one of them. */
 const GROUPED = /^(.+)_group_(?:(\d+)_)?[0-9a-f]{36}$/
 
-export function statusText({ nodes, demand, groups }: ClusterStatus, now: Date): string {
+export function statusText({ nodes, demand, groups }: ClusterStatus, now: Date, isVerbose = false): string {
   const header = `======== Autoscaler status: ${formatTime(now)} ========`
   const line = '-'.repeat(header.length)
   const living = nodes.filter(({ state }) => state !== 'DEAD')
@@ -47,7 +47,31 @@ export function statusText({ nodes, demand, groups }: ClusterStatus, now: Date):
     ' (none)',
     'Pending Demands:',
     ...or([...demandLines(demand), ...groupLines(groups)], ' (no resource demands)'),
+    ...(isVerbose ? living.flatMap(nodeLines) : []),
   ].join('\n')
+}
+
+/** What one node has, and does. */
+function nodeLines(node: ClusterStatus['nodes'][number]): string[] {
+  const { nodeId, hostname, address, labels } = node
+  const { 'ray.io/node-id': _, ...own } = labels
+  const marks = Object.entries(own).map(([key, value]) => `  ${key}=${value}`)
+  const total = fromUnits(node.total)
+  const available = fromUnits(node.available)
+  const used = Object.keys(total).filter((name) => (total[name] ?? 0) > (available[name] ?? 0))
+  return [
+    '',
+    `Node: ${hostname} (${address.host})`,
+    ` Id: ${nodeId}`,
+    ' Usage:',
+    ...usageLines([node]).map((line) => ` ${line}`),
+    ...(marks.length > 0 ? [' Labels:', ...marks] : []),
+    ' Activity:',
+    ...or(
+      used.map((name) => `  Resource: ${name} currently in use.`),
+      '  (no activity)',
+    ),
+  ]
 }
 
 function or(lines: readonly string[], otherwise: string): readonly string[] {
@@ -90,9 +114,9 @@ function usageLine(name: string, { used, total }: Usage, inGroups: Usage | undef
 
 function demandLines(demand: ClusterStatus['demand']): string[] {
   const counts = new Map<string, { all: number; inGroups: number }>()
-  for (const { resources, count } of demand) {
+  for (const { resources, strategy, count } of demand) {
     const plain = new Map<string, number>()
-    let isGrouped = false
+    let isGrouped = strategy.kind === 'bundle'
     for (const [name, amount] of Object.entries(fromUnits(resources))) {
       const [, grouped] = GROUPED.exec(name) ?? []
       if (grouped !== undefined) isGrouped = true

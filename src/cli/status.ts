@@ -5,8 +5,8 @@ import { type ClusterPlace, findCluster } from '../runtime/find-cluster.ts'
 import { askStatus } from '../runtime/gcs-ask.ts'
 import { statusText } from './status-text.ts'
 
-export async function status({ address }: { address?: string }): Promise<void> {
-  console.log(statusText(await askStatus(place(address)), new Date()))
+export async function status({ address, verbose = false }: { address?: string; verbose?: boolean }): Promise<void> {
+  console.log(statusText(await askStatus(place(address)), new Date(), verbose))
 }
 
 /** Exit code 0 is healthy, as in Ray. */

@@ -38,6 +38,7 @@ describe('a head', () => {
     const status = await run(['status'])
     expect([status.code, activeNodes(status.out)]).toEqual([0, 1])
     expect(status.out).toMatch(/^ 0\.0\/2\.0 CPU$/m)
+    expect((await run(['status', '-v'])).out).toMatch(/^ Usage:\n {2}0\.0\/2\.0 CPU$/m)
     expect(await run(['stop'])).toEqual({ code: 0, out: 'Stopped all 2 Ray processes.\n', err: '' })
     expect(leftoversBelow(root)).toEqual([])
     expect(fs.readdirSync(root)).toEqual([])
