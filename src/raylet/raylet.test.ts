@@ -106,7 +106,15 @@ function view(more: Partial<NodeView>): NodeView {
       sessionDir: '',
       isHead: false,
     },
-    ...{ total: { CPU: 10_000 }, available: { CPU: 10_000 }, labels: {}, tagBlocks: [], waiting: 0, deathReason: null },
+    ...{
+      total: { CPU: 10_000 },
+      bundled: {},
+      available: { CPU: 10_000 },
+      labels: {},
+      tagBlocks: [],
+      waiting: 0,
+      deathReason: null,
+    },
     ...{ version: 1, ...more },
   }
 }
