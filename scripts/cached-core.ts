@@ -27,7 +27,7 @@ export async function makeCachedCore(dist: string): Promise<void> {
     platform: 'node',
     target: 'node20.19',
     sourcemap: true,
-    minifyWhitespace: true,
+    // Not minified: Node prints the line of an exception that nobody caught.
     define: { 'import.meta': 'importMeta' },
     banner: { js: '(function (module, exports, require, importMeta) {' },
     footer: { js: '})' },
