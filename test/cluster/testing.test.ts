@@ -107,6 +107,27 @@ test('[EXTRA-50] the GCS is killed and comes back at its address; the nodes are 
   expect(await runOn(node)).toBe(node.nodeId)
 })
 
+test('[EXTRA-50] a raylet writes what it holds and knows of others when it is asked to', async () => {
+  const cluster = await start({ nodes: 1 })
+  const [head, other] = cluster.nodes as [ClusterNode, ClusterNode]
+  const file = path.join(head.sessionDir, 'logs', 'debug_state.txt')
+  const state = (): { nodeId?: string; nodes?: { nodeId: string }[] } => {
+    cluster.kill(head, 'SIGUSR2')
+    try {
+      return JSON.parse(fs.readFileSync(file, 'utf8')) as ReturnType<typeof state>
+    } catch {
+      return {} // Not yet, or half written.
+    }
+  }
+  let seen = state()
+  const knows = (): boolean => {
+    seen = state()
+    return seen.nodes?.some(({ nodeId }) => nodeId === other.nodeId) === true
+  }
+  await until(knows, 'it knows the other')
+  expect(seen).toMatchObject({ nodeId: head.nodeId, leases: [], queue: [], elsewhere: [] })
+})
+
 test('[EXTRA-50] a program that is killed leaves nothing of its test cluster', async () => {
   const program = `
     import { Cluster } from 'ray-ts/testing'
