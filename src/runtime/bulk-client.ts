@@ -2,6 +2,7 @@
 //
 //   W1. The bytes of a chunk go from the buffer of the socket straight into the file of the copy.
 //   W2. `onClosed` comes once for each connection that broke or could not be made; what is sent next makes a new one.
+//   W3. In one turn of the event loop a connection takes `TURN_BYTES`, and then lets others have theirs.
 
 import type net from 'node:net'
 import type { NodeId, ObjectId } from '../ids/ids.ts'
@@ -30,7 +31,9 @@ export interface BulkClientOptions {
   onClosed(nodeId: NodeId): void
 }
 
-const READ_BYTES = 1024 * 1024
+const READ_BYTES = 256 * 1024
+/** W3. A socket that is never empty is read 32 times in a turn: what others said to this node waited 100 ms and more behind chunks. */
+const TURN_BYTES = 1024 * 1024
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 const CONNECT_TIMEOUT_MS = 3000
 
@@ -84,6 +87,7 @@ export class BulkClient {
       },
       MESSAGE_BYTES_MAX,
     )
+    let turnBytes = 0
     const onread = {
       buffer: Buffer.allocUnsafeSlow(READ_BYTES), // W1: used again for each read.
       callback: (bytes: number, buffer: Uint8Array): boolean => {
@@ -95,7 +99,13 @@ export class BulkClient {
           console.error(`the bulk connection with ${address.host}:${address.port} is closed: ${error.message}`)
           socket.destroy()
         }
-        return true
+        turnBytes += bytes
+        if (turnBytes < TURN_BYTES) return true
+        setImmediate(() => {
+          turnBytes = 0
+          socket.resume()
+        })
+        return false // W3
       },
     }
     const socket = connectTcp({ ...address, onread })
