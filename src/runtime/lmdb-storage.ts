@@ -256,11 +256,14 @@ function keyOf(table: string, key: string): Buffer {
 
 /** checksum (4), length of the table's name (4), of the key (4), table, key, value. */
 function encode({ table, key, value }: StorageRecord): Buffer {
-  const names = [Buffer.from(table), Buffer.from(key)] as const
-  const prefix = Buffer.alloc(PREFIX_BYTES)
-  prefix.writeUInt32LE(names[0].length, 4)
-  prefix.writeUInt32LE(names[1].length, 8)
-  const bytes = Buffer.concat([prefix, ...names, value])
+  const keyStart = PREFIX_BYTES + Buffer.byteLength(table)
+  const valueStart = keyStart + Buffer.byteLength(key)
+  const bytes = Buffer.allocUnsafe(valueStart + value.length)
+  bytes.writeUInt32LE(keyStart - PREFIX_BYTES, 4)
+  bytes.writeUInt32LE(valueStart - keyStart, 8)
+  bytes.write(table, PREFIX_BYTES)
+  bytes.write(key, keyStart)
+  bytes.set(value, valueStart)
   bytes.writeUInt32LE(crc32(bytes.subarray(4)), 0)
   return bytes
 }
