@@ -249,7 +249,7 @@ export class Gcs {
     const { system } = this.#config
     this.#held.set(nodeId, message.state.actors)
     for (const { tag } of message.state.processes) this.actors.joined(tag)
-    this.#toNode(nodeId, { t: 'node.registered', clusterId, tags: answer, nodes: this.nodes.all(), system })
+    this.#toNode(nodeId, { t: 'node.registered', clusterId, tags: answer, nodes: this.nodes.known(), system })
     this.groups.nodeJoined(now, nodeId, message.state.bundles)
     this.actors.placeWaiting()
   }

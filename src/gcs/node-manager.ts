@@ -35,7 +35,7 @@ interface Member {
   readonly processes: Set<WorkerTag>
   isConnected: boolean
   /** What all were told that it has free. */
-  told: { readonly available: Resources; readonly waiting: number }
+  told: NodeView
   /** What waits there, as it last said. */
   demand: readonly Demand[]
   /** It was there before the GCS (came back), and has not told all that it has to tell. */
@@ -292,6 +292,11 @@ export class NodeManager {
 
   all(): NodeView[] {
     return [...this.#members.values()].map(({ view }) => view)
+  }
+
+  /** As all know them: who joins now must not know more, for what goes back to what was told is not told (M3). */
+  known(): NodeView[] {
+    return [...this.#members].map(([nodeId, { view, told }]) => (this.#changed.has(nodeId) ? view : told))
   }
 
   /** What has changed since the last call, but for what is free (M3). */

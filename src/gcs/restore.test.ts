@@ -468,6 +468,25 @@ describe('nodes come back', () => {
     expect(world.gcs.nodes.get('n2')?.deathReason).toBe('its link with node n4 was lost: spoilt')
   })
 
+  test('[ARCH-22] a node that comes back hears of the others what all have heard, not what may be untold again', () => {
+    const world = new World()
+    for (const nodeId of ['n1', 'n2']) world.register(nodeId)
+    world.wait(1000)
+    const report = (CPU: number): void =>
+      world.tell('n1', { t: 'node.report', available: { CPU }, waiting: 0, demand: [] })
+    report(40_000)
+    world.wait(5000)
+    world.said = []
+    report(10_000)
+    world.register('n2')
+    report(40_000)
+    world.wait(5000)
+    const [registered] = world.take('node.registered')
+    const rooms = world.said.filter(({ nodeId, message }) => nodeId === 'n2' && message.t === 'nodes.room')
+    const known = registered?.message.nodes.find(({ nodeId }) => nodeId === 'n1')?.available
+    expect([known, rooms]).toEqual([{ CPU: 40_000 }, []])
+  })
+
   test('[ARCH-07][PG-01] a group whose bundles are still there stays; one that was being reserved goes on', () => {
     const world = new World()
     world.register('n1', stateOf([1]))
