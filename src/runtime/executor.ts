@@ -40,6 +40,7 @@ export class Executor {
   readonly #runner: JobRunner
   readonly actors: ActorExecutor
   readonly #exit: (detail: string) => void
+  readonly #closed = new WeakSet<JobPeer>()
 
   constructor(runtime: CoreRuntime, functions: FunctionSource, exit: (detail: string) => void) {
     this.#runtime = runtime
@@ -49,6 +50,8 @@ export class Executor {
       // What is left of it would go on beside the next task: this worker is not used again.
       if (job.definition.isMethod) return
       this.#giveBack(this.#tasks.leave())
+      // Its owner has no connection any more: the node ends this worker and says why. An end of our own would cost the task no retry.
+      if (this.#closed.has(job.peer)) return
       setImmediate(() => this.#leave(job.peer, 'a cancelled task went on'))
     })
     this.actors = new ActorExecutor({ runtime, functions, runner: this.#runner, exit })
@@ -94,6 +97,7 @@ export class Executor {
 
   /** An owner is gone: nobody waits for its tasks. */
   onPeerClosed(peer: TaskPeer): void {
+    this.#closed.add(peer)
     this.#runner.onPeerClosed(peer)
   }
 
