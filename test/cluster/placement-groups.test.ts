@@ -4,7 +4,7 @@
 import * as ray from 'ray-ts'
 import { Cluster, type ClusterNode, type NodeOptions } from 'ray-ts/testing'
 import { afterEach, expect, test } from 'vitest'
-import { until } from '../helpers.ts'
+import { sleep, until } from '../helpers.ts'
 import { ray as run } from './processes.ts'
 
 const { placementGroup, placementGroupTable, removePlacementGroup } = ray.util
@@ -154,4 +154,22 @@ test('[PG-12] the names of bundles, with the amounts of all nodes', async () => 
   await until(async () => Object.keys(await grouped()).length === 6, 'all names are seen')
   expect(await grouped()).toEqual(wanted)
   expect((await ray.clusterResources()).CPU).toBe(4)
+})
+
+test('[ARCH-07][PG-01] the GCS is killed while many groups are being made: each is made, and whole', async () => {
+  await start(4, [{ numCpus: 4 }, { numCpus: 4 }])
+  const groups: ray.PlacementGroup[] = []
+  // Together they take all that there is: a bundle that nobody knows of would leave one without room.
+  for (let round = 0; round < 4; round++) {
+    for (let i = 0; i < 10; i++)
+      groups.push(placementGroup([{ CPU: 0.1 }, { CPU: 0.1 }, { CPU: 0.1 }], { strategy: 'STRICT_SPREAD' }))
+    await sleep(round * 7) // Somewhere in the middle of it.
+    await cluster?.restartGcs()
+  }
+  for (const group of groups) expect(await group.wait()).toBe(true)
+  const nodeIds = new Set(ids(cluster?.nodes ?? []))
+  for (const group of groups) expect(new Set(await liesOn(group))).toEqual(nodeIds)
+  expect(new Set(await runsOn(groups[0] as ray.PlacementGroup))).toEqual(nodeIds)
+  for (const group of groups) removePlacementGroup(group)
+  await until(async () => (await ray.availableResources()).CPU === 12, 'all CPUs are free again')
 })
