@@ -126,6 +126,7 @@ export async function nodes(): Promise<Record<string, unknown>[]> {
     NodeID: node.nodeId,
     Alive: node.alive,
     alive: node.alive,
+    Draining: node.isDraining,
     NodeManagerAddress: node.address,
     NodeManagerHostname: node.hostname,
     // A node of one machine listens on sockets of its folder only.

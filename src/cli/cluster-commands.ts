@@ -1,6 +1,7 @@
 // The commands about clusters: `ray start`, `stop`, `status`, `health-check`. Each loads what it needs when it runs.
 
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { DrainFlags } from './drain-node.ts'
 import { addStartFlags } from './start-flags.ts'
 
 const GRACE_S = 16
@@ -27,6 +28,19 @@ export function addClusterCommands(program: Command): void {
     .option('--address <host:port>', 'of the cluster (default: RAY_ADDRESS, else the one on this machine)')
     .option('-v, --verbose', 'what each node has and does, too')
     .action(saysErrors(async (flags) => (await import('./status.ts')).status(flags)))
+  program
+    .command('drain-node', { hidden: true })
+    .description('let a node take nothing new, and end when nothing is left there')
+    .option('--address <host:port>', 'of the cluster (default: RAY_ADDRESS, else the one on this machine)')
+    .option('--node-id <hex>', 'of the node (default: the one on this machine)')
+    .addOption(
+      new Option('--reason <reason>', 'an idle node, or one whose machine will go')
+        .choices(['DRAIN_NODE_REASON_IDLE_TERMINATION', 'DRAIN_NODE_REASON_PREEMPTION'])
+        .makeOptionMandatory(),
+    )
+    .requiredOption('--reason-message <text>', 'what ray status shows')
+    .option('--deadline-remaining-seconds <n>', 'after so long it ends, whatever runs there (default: never)', seconds)
+    .action(saysErrors(async (flags) => (await import('./drain-node.ts')).drainNode(flags as unknown as DrainFlags)))
   program
     .command('health-check')
     .description('exit code 0: the cluster answers')

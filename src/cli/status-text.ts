@@ -24,7 +24,9 @@ export function statusText({ nodes, demand, groups }: ClusterStatus, now: Date, 
   const line = '-'.repeat(header.length)
   const living = nodes.filter(({ state }) => state !== 'DEAD')
   const dead = nodes.filter(({ state }) => state === 'DEAD')
-  const active = living.map(({ nodeId }) => ` 1 node_${nodeId}`)
+  const active = living.map(
+    ({ nodeId, drain }) => ` 1 node_${nodeId}${drain ? ` (draining: ${drain.reason}, ${drain.message})` : ''}`,
+  )
   const failed = dead.slice(-FAILURES_MAX).reverse()
   const failures = failed.map(({ nodeId, address }) => ` node_${nodeId}: NodeTerminated (ip: ${address.host})`)
   return [

@@ -17,7 +17,7 @@ export async function healthCheck({ address, component }: { address?: string; co
   process.exitCode = 1
 }
 
-function place(address: string | undefined): ClusterPlace {
+export function place(address: string | undefined): ClusterPlace {
   const found = findCluster(address, process.env)
   if (found) return found
   const message = 'Could not find any running Ray instance'

@@ -545,13 +545,15 @@ export class ActorManager {
       return
     }
     const death = { reason: actor.ending?.reason ?? exit.detail, exit, creationError: null }
-    const mayRestart = actor.spec.maxRestarts < 0 || actor.restarts < actor.spec.maxRestarts
+    // As in Ray: what the end of a drained node takes along comes back at no cost.
+    const isFree = exit.reason === 'nodeDied' && exit.retry === 'free' && actor.spec.maxRestarts > 0
+    const mayRestart = actor.spec.maxRestarts < 0 || isFree || actor.restarts < actor.spec.maxRestarts
     if (exit.reason === 'groupRemoved') return this.#die(actor, { ...death, isGroupRemoved: true })
     if (actor.ending || !mayRestart) {
       this.#die(actor, death)
       return
     }
-    actor.restarts++
+    if (!isFree) actor.restarts++
     actor.incarnation++
     actor.state = 'RESTARTING'
     actor.death = death

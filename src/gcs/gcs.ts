@@ -11,10 +11,13 @@
 import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import { type Choosing, choosingFrom, pickNode } from '../scheduling/policies.ts'
+import { fits } from '../scheduling/resources.ts'
 import {
   type BundleStep,
   type ClusterStatus,
+  type DrainReason,
   type GcsToNode,
+  type NodeDrain,
   type NodeState,
   type NodeToGcs,
   roomEveryMs,
@@ -30,6 +33,8 @@ export type GcsInput =
   | { readonly t: 'fromNode'; readonly nodeId: NodeId; readonly message: NodeToGcs }
   /** What came of it together: one batch of records for all of it, and one word to each node about bundles. */
   | { readonly t: 'manyFromNode'; readonly nodeId: NodeId; readonly messages: readonly NodeToGcs[] }
+  /** `whyNotDrain` had no objection. */
+  | { readonly t: 'drain'; readonly nodeId: NodeId; readonly drain: NodeDrain }
   /** Its connection closed. */
   | { readonly t: 'nodeGone'; readonly nodeId: NodeId; readonly detail: string }
 export type GcsEffect =
@@ -147,6 +152,8 @@ export class Gcs {
     for (const nodeId of this.nodes.awaited()) {
       this.#timer(`nodeGone ${nodeId}`, now + (restoreGraceMs ?? reconnectGraceMs))
     }
+    // How much of their time has passed is not known: all of it counts again.
+    for (const { nodeId, drain } of this.nodes.draining()) if (drain) this.#planEnd(now, nodeId, drain)
   }
 
   /** G4 */
@@ -165,6 +172,8 @@ export class Gcs {
     else if (what === 'killActor') this.actors.killNow(id)
     else if (what === 'nodeGone') {
       if (!this.nodes.isConnected(id)) this.#nodeDied(now, id, 'its connection to the GCS was closed')
+    } else if (what === 'drained') {
+      if (this.nodes.get(id)?.state === 'DRAINING') this.#nodeDied(now, id, 'it was drained, and its time was over')
     } else if (what === 'views') this.#tellViews()
     else if (what === 'rooms') this.#tellRooms()
     else if (what === 'health') this.#checkHealth(now)
@@ -177,6 +186,7 @@ export class Gcs {
       if (this.nodes.get(nodeId)) this.#timer(`nodeGone ${nodeId}`, now + this.#config.reconnectGraceMs)
       return
     }
+    if (event.t === 'drain') return this.#drain(now, nodeId, event.drain)
     if (event.t === 'manyFromNode') {
       for (const message of event.messages) this.#onLocal(now, { t: 'fromNode', nodeId, message })
       return
@@ -250,8 +260,30 @@ export class Gcs {
     this.#held.set(nodeId, message.state.actors)
     for (const { tag } of message.state.processes) this.actors.joined(tag)
     this.#toNode(nodeId, { t: 'node.registered', clusterId, tags: answer, nodes: this.nodes.known(), system })
+    const { drain } = this.nodes.get(nodeId) ?? {}
+    if (drain) this.#toNode(nodeId, { t: 'node.drain', drain })
     this.groups.nodeJoined(now, nodeId, message.state.bundles)
     this.actors.placeWaiting()
+  }
+
+  /** A sentence; null: it may be drained. */
+  whyNotDrain(nodeId: NodeId, reason: DrainReason): string | null {
+    const node = this.nodes.get(nodeId)
+    if (!node || node.state === 'DEAD') return 'it is not in the cluster'
+    if (node.isHead) return 'it is the head, without which the cluster ends'
+    const isIdle = node.waiting === 0 && fits(node.total, node.available)
+    return reason === 'IDLE_TERMINATION' && !isIdle ? 'it is no longer idle' : null
+  }
+
+  #drain(now: Ms, nodeId: NodeId, drain: NodeDrain): void {
+    if (!this.nodes.drain(nodeId, drain)) return
+    this.#planEnd(now, nodeId, drain)
+    this.#toNode(nodeId, { t: 'node.drain', drain })
+    this.#tellViews()
+  }
+
+  #planEnd(now: Ms, nodeId: NodeId, { deadlineMs }: NodeDrain): void {
+    if (deadlineMs !== null) this.#timer(`drained ${nodeId}`, now + deadlineMs)
   }
 
   #workerGone(exit: ExitInfo): void {
@@ -285,12 +317,14 @@ export class Gcs {
   }
 
   #nodeDied(now: Ms, nodeId: NodeId, reason: string): void {
+    const wasDraining = this.nodes.get(nodeId)?.state === 'DRAINING'
     const died = this.nodes.die(nodeId, reason)
     if (!died) return
     this.#held.delete(nodeId)
     this.groups.nodeDied(now, nodeId) // First: actors that come back look for their bundle elsewhere.
     for (const tag of new Set([...died, ...this.#tagsOn(nodeId)])) {
-      this.#workerGone(endOf(tag, `its node ${nodeId.slice(0, 8)} died: ${reason}`, 'nodeDied'))
+      const exit = endOf(tag, `its node ${nodeId.slice(0, 8)} died: ${reason}`, 'nodeDied')
+      this.#workerGone(wasDraining ? { ...exit, retry: 'free' } : exit)
     }
     this.actors.nodeDied(nodeId)
     this.#tellViews()

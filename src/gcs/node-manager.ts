@@ -17,7 +17,7 @@ import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { NodeTable } from '../scheduling/node-table.ts'
 import { fits, subtract } from '../scheduling/resources.ts'
-import type { Demand, NodeRoom, NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
+import type { Demand, NodeDrain, NodeRoom, NodeToGcs, NodeView, TagBlock } from '../wire/cluster.ts'
 import { PROTOCOL_VERSION, type Resources, type WireError } from '../wire/messages.ts'
 import { blockAt, TagMap } from '../wire/tag-map.ts'
 import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
@@ -124,6 +124,7 @@ export class NodeManager {
       ...{ nodeId, state: 'ALIVE', address, hostname, pid, sessionDir, isHead, total, labels, tagBlocks },
       ...{ available: known?.view.available ?? total, bundled: {}, waiting: 0, deathReason: null },
       version: (known?.view.version ?? 0) + 1,
+      ...(known?.view.drain ? { state: 'DRAINING', drain: known.view.drain } : {}),
     }
     const index = known?.index ?? this.#index++
     const isAwaited = known?.isAwaited ?? false
@@ -184,12 +185,17 @@ export class NodeManager {
     return [...this.#members.values()].flatMap(({ view, demand }) => (view.state === 'DEAD' ? [] : demand))
   }
 
-  drain(nodeId: NodeId): boolean {
+  /** Asked again: the newer word counts. */
+  drain(nodeId: NodeId, drain: NodeDrain): boolean {
     const member = this.#living(nodeId)
     if (!member) return false
-    this.#change(member, { state: 'DRAINING' })
+    this.#change(member, { state: 'DRAINING', drain })
     this.#record(nodeId)
     return true
+  }
+
+  draining(): NodeView[] {
+    return this.all().filter(({ state }) => state === 'DRAINING')
   }
 
   joined(nodeId: NodeId, tag: WorkerTag): void {

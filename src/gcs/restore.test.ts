@@ -583,3 +583,30 @@ describe('nodes come back', () => {
     }
   })
 })
+
+test('[EXTRA-35] [ARCH-07] a node that is being drained stays so, and ends at its deadline, also after a restart of the GCS', () => {
+  const world = new World()
+  world.register('a')
+  world.register('b')
+  const drain = { reason: 'PREEMPTION', message: 'it goes', deadlineMs: 1000 } as const
+  expect(world.gcs.whyNotDrain('nobody', 'PREEMPTION')).toMatch(/not in the cluster/)
+  expect(world.gcs.whyNotDrain('a', 'IDLE_TERMINATION')).toBe(null)
+  world.tell('a', { t: 'node.report', available: { CPU: 10_000 }, waiting: 0, demand: [] })
+  expect(world.gcs.whyNotDrain('a', 'IDLE_TERMINATION')).toMatch(/no longer idle/)
+  world.local({ t: 'drain', nodeId: 'a', drain })
+  expect(world.take('node.drain')).toMatchObject([{ nodeId: 'a', message: { t: 'node.drain', drain } }])
+  world.restart()
+  for (const nodeId of ['a', 'b']) {
+    world.register(nodeId)
+    world.tell(nodeId, { t: 'node.resumed' })
+  }
+  expect(world.take('node.drain').map(({ nodeId }) => nodeId)).toEqual(['a'])
+  expect(world.gcs.nodes.get('a')).toMatchObject({ state: 'DRAINING', drain })
+  world.wait(1000)
+  expect(world.gcs.nodes.get('a')).toMatchObject({
+    state: 'DEAD',
+    deathReason: 'it was drained, and its time was over',
+  })
+  expect(world.take('node.end').map(({ nodeId }) => nodeId)).toEqual(['a'])
+  expect(world.gcs.nodes.get('b')?.state).toBe('ALIVE')
+})

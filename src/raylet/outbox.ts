@@ -4,7 +4,7 @@ import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Effect, Ms } from '../kernel/machine.ts'
 import type { NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
 import type { FromNode } from '../wire/messages.ts'
-import type { RayletEffect } from './raylet.ts'
+import type { RayletEffect } from './shell.ts'
 
 export class Outbox {
   #effects: Effect<FromNode, RayletEffect>[] = []

@@ -3,7 +3,8 @@
 import { expect, test } from 'vitest'
 import type { GcsToNode, NodeView } from '../wire/cluster.ts'
 import type { ActorInfo, LeaseSpec, ToNode, WorkerAddress } from '../wire/messages.ts'
-import { Raylet, type RayletInput } from './raylet.ts'
+import { Raylet } from './raylet.ts'
+import type { RayletInput } from './shell.ts'
 
 function addressOf(tag: number): WorkerAddress {
   return { tag, workerId: '', pid: tag, socket: `s${tag}`, nodeId: '' }

@@ -17,94 +17,31 @@ import {
   type BundleSet,
   type BundleStep,
   type GcsToNode,
+  type NodeDrain,
   type NodeState,
-  type NodeToGcs,
   type NodeView,
   type RayletToRaylet,
   roomEveryMs,
 } from '../wire/cluster.ts'
 import type { FollowedGroup } from '../wire/groups.ts'
-import type {
-  ExitInfo,
-  FromNode,
-  LeaseId,
-  LeaseSpec,
-  Resources,
-  ToNode,
-  WireError,
-  WorkerAddress,
-} from '../wire/messages.ts'
+import type { ExitInfo, FromNode, LeaseId, LeaseSpec, ToNode, WireError, WorkerAddress } from '../wire/messages.ts'
 import { ClusterView } from './cluster-view.ts'
-import { endedBefore, exitOf, type ProcessEnd } from './exits.ts'
+import { Draining } from './draining.ts'
+import { endedBefore, exitOf } from './exits.ts'
 import { Groups } from './groups.ts'
 import { Hub } from './hub.ts'
 import { type Granted, LeaseManager, type Request, shapeOf } from './lease-manager.ts'
 import { MemoryGuard, type MemoryReading } from './memory-guard.ts'
 import { Outbox } from './outbox.ts'
 import { Reports } from './reports.ts'
+import type { RayletConfig, RayletEffect, RayletInput } from './shell.ts'
 import { type Away, type LeaseMessage, Spill } from './spill.ts'
-import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, type StartOrder, WorkerPool } from './worker-pool.ts'
-
-/** What the raylet asks of its shell. */
-export type RayletEffect =
-  | ({ readonly t: 'spawnWorker' } & StartOrder)
-  /** It has not registered in time; its end is then reported as `startFailed`. */
-  | { readonly t: 'killStarting'; readonly startupToken: string }
-  | { readonly t: 'killProcess'; readonly tag: WorkerTag; readonly signal: 'SIGKILL' | 'SIGTERM' }
-  | { readonly t: 'toGcs'; readonly message: NodeToGcs }
-  | { readonly t: 'toPeer'; readonly nodeId: NodeId; readonly message: RayletToRaylet }
-  /** Begin the link with it, if there is none. */
-  | { readonly t: 'meet'; readonly nodeId: NodeId }
-  /** It was declared dead: nothing goes there any more. */
-  | { readonly t: 'peerDied'; readonly nodeId: NodeId }
-  /** Processes of another node have ended, `count` tags from `tag` on: what is stored here for them goes. */
-  | { readonly t: 'ownerGone'; readonly tag: WorkerTag; readonly count: number }
-  /** The GCS wants this node to end. */
-  | { readonly t: 'endNode'; readonly detail: string }
-  | { readonly t: 'freeStored'; readonly storageIds: readonly ObjectId[]; readonly from: WorkerTag }
-  | { readonly t: 'broadcast'; readonly message: FromNode }
-  /** Another node cannot reach this process: is it still there? */
-  | { readonly t: 'doubt'; readonly tag: WorkerTag }
-
-export type RayletInput =
-  | { readonly t: 'fromGcs'; readonly message: GcsToNode }
-  | { readonly t: 'fromPeer'; readonly nodeId: NodeId; readonly message: RayletToRaylet }
-  /** The link has ended, and this node did not end it (K1). */
-  | { readonly t: 'peerLost'; readonly nodeId: NodeId; readonly detail: string }
-  | {
-      readonly t: 'registered'
-      readonly kind: 'driver' | 'worker' | 'thread'
-      readonly startupToken: string
-      readonly address: WorkerAddress
-      /** Of a driver. */
-      readonly job?: { readonly jobId: JobId; readonly namespace: string }
-    }
-  /** The process is gone, or its connection broke for good. */
-  | ({ readonly t: 'gone' } & ProcessEnd)
-  | { readonly t: 'startFailed'; readonly startupToken: string; readonly detail: string }
-  /** It runs, but a process that had given it work cannot reach it. */
-  | { readonly t: 'unreachable'; readonly tag: WorkerTag; readonly detail: string }
-  | { readonly t: 'memory'; readonly reading: MemoryReading }
-  /** What the object store has in shared memory. */
-  | { readonly t: 'stored'; readonly bytes: number }
-
-export interface RayletConfig {
-  readonly nodeId: NodeId
-  readonly total: Resources
-  readonly numWorkersSoftLimit: number
-  readonly maxStarting: number
-  readonly idleMs: Ms
-  readonly idleCheckMs: Ms
-  readonly prestart: number
-  /** Share of memory above which workers are ended; 1 or more: never. */
-  readonly memoryThreshold?: number
-  /** Default: one minute. */
-  readonly registerTimeoutMs?: Ms
-  readonly labels?: Readonly<Record<string, string>>
-}
+import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, WorkerPool } from './worker-pool.ts'
 
 type Fx = Effect<FromNode, RayletEffect>[]
 const START_FAILURES_MAX = 3
+/** How often a node that is being drained looks whether it is empty. */
+const LEAVE_EVERY_MS: Ms = 250
 /** How long what another node said of itself stands against what the GCS says. */
 const NOTES_MS: Ms = 500
 const GCS: WorkerTag = 0
@@ -117,6 +54,7 @@ export class Raylet {
   readonly spill: Spill
   readonly #groups: Groups
   readonly #reports: Reports
+  readonly #draining = new Draining()
   readonly #out = new Outbox()
   readonly #config: RayletConfig
   readonly #memory: MemoryGuard
@@ -155,6 +93,10 @@ export class Raylet {
     else this.#onLocal(input.event)
     this.#planReport()
     return this.#out.take()
+  }
+
+  get isDraining(): boolean {
+    return this.#draining.isOn
   }
 
   stats(): Readonly<Record<string, number>> {
@@ -196,6 +138,7 @@ export class Raylet {
 
   #onTimer(key: string): void {
     if (key === 'report') return this.#reports.send()
+    if (key === 'leave') return this.#leaveIfDone()
     if (key === 'notes') {
       this.#areNotesPlanned = false
       // Nobody says again that a node is free. One is enough to find out: many would come back, and cost what they gain.
@@ -305,6 +248,8 @@ export class Raylet {
         return this.#roomChanged(this.view.updateRooms(message.rooms), false)
       case 'nodes.told':
         return this.#nodesKnown(this.spill.takeDoubted(message.question))
+      case 'node.drain':
+        return this.#drain(message.drain)
       case 'ping':
         return this.#out.toGcs({ t: 'pong', count: message.count })
       case 'node.end':
@@ -506,14 +451,32 @@ export class Raylet {
 
   /** What waits here for a bundle that is not here any more goes back to who asked. */
   #askAgain(groupId: PlacementGroupId): void {
-    for (const { leaseId, owner, spec } of this.leases.waitingFor(groupId)) {
-      if (this.leases.bundles.has(spec)) continue
-      this.leases.withdraw(leaseId)
-      const nodeId = this.view.isRemote(owner) ? this.view.nodeOf(owner) : undefined
-      if (owner === GCS) this.#rejectActor(leaseId)
-      else if (nodeId === undefined) this.#request(owner, leaseId, spec)
-      else this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.room })
-    }
+    for (const request of this.leases.waitingFor(groupId))
+      if (!this.leases.bundles.has(request.spec)) this.#sendBack(request)
+  }
+
+  /** It cannot wait here any more. */
+  #sendBack({ leaseId, owner, spec }: Request): void {
+    this.leases.withdraw(leaseId)
+    const nodeId = this.view.isRemote(owner) ? this.view.nodeOf(owner) : undefined
+    if (owner === GCS) this.#rejectActor(leaseId)
+    else if (nodeId === undefined) this.#request(owner, leaseId, spec)
+    else this.#out.toPeer(nodeId, { t: 'lease.rejected', owner, leaseId, available: this.leases.room })
+  }
+
+  #drain(drain: NodeDrain): void {
+    if (!this.#draining.begin(drain)) return
+    this.view.table.set(this.#self('DRAINING'))
+    for (const request of this.leases.requests()) if (this.#draining.refuses(request.spec)) this.#sendBack(request)
+    this.#grantAll()
+    this.#leaveIfDone()
+  }
+
+  #leaveIfDone(): void {
+    const hasDrivers = [...this.#clients.values()].includes('driver')
+    if (this.leases.leases.size === 0 && this.leases.waiting === 0 && !hasDrivers)
+      this.#local({ t: 'leaveIfEmpty', detail: this.#draining.detail })
+    this.#out.timer('leave', this.#now + LEAVE_EVERY_MS)
   }
 
   /** Asked for elsewhere, unless that was on the latest word: then newer word is awaited (Q3). */
@@ -585,12 +548,12 @@ export class Raylet {
   // Leases
 
   /** This node, as it is at any moment. */
-  #self(): SchedulableNode {
+  #self(state: SchedulableNode['state'] = 'ALIVE'): SchedulableNode {
     const { leases } = this
     const { nodeId, labels = {} } = this.#config
     const { total } = leases
     return {
-      ...{ nodeId, state: 'ALIVE', total, labels },
+      ...{ nodeId, state, total, labels },
       get available() {
         return leases.room
       },
@@ -603,6 +566,7 @@ export class Raylet {
   /** Of another node, or the GCS: may it wait here, or be granted at once? */
   #takes(leaseId: LeaseId, spec: LeaseSpec, mayWait: boolean): boolean {
     if (this.leases.knows(leaseId)) return true
+    if (this.#draining.refuses(spec)) return false
     if (spec.strategy.kind === 'bundle') return mayWait ? this.leases.bundles.has(spec) : this.leases.bundleIsFree(spec)
     return mayWait || fits(spec.resources, this.leases.room)
   }

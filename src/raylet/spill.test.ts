@@ -2,7 +2,7 @@
 
 import { expect, test } from 'vitest'
 import { toResources } from '../scheduling/resources.ts'
-import type { NodeView } from '../wire/cluster.ts'
+import type { GcsToNode, NodeView } from '../wire/cluster.ts'
 import type { LeaseSpec } from '../wire/messages.ts'
 import { Raylet } from './raylet.ts'
 
@@ -136,4 +136,29 @@ test('[PERF-06] [ARCH-23] a request goes to the node where most bytes of its arg
   const locality = [[300, 1000], [600, 900], [800, 900], [9999, 5000]] as const // biome-ignore format: a row
   expect(ask({ locality })).toBe('c')
   expect(ask({ locality })).not.toBe('c')
+})
+
+test('[EXTRA-35] a node that is drained sends away what waits, refuses what comes, and leaves when nothing is left', () => {
+  const { raylet, ask, change } = node()
+  change(viewOf('a', 2, { available: {}, tagBlocks: [{ first: 256, count: 256 }] }))
+  expect([ask(), ask(), ask()]).toEqual(['me', 'me', 'me waits'])
+  const tell = (message: GcsToNode) => raylet.step(3, { kind: 'local', event: { t: 'fromGcs', message } })
+  const drain = { reason: 'PREEMPTION', message: 'why', deadlineMs: null } as const
+  const locals = (effects: ReturnType<typeof tell>) =>
+    effects.flatMap((effect) => (effect.kind === 'local' ? [effect.event] : []))
+  expect(locals(tell({ t: 'node.drain', drain }))).toMatchObject([
+    { t: 'toPeer', nodeId: 'a', message: { t: 'lease.request', leaseId: 'l3', mayWait: true } },
+  ])
+  expect(ask()).toBe('a waits')
+  expect(ask({ strategy: { kind: 'nodeAffinity', nodeId: 'me', soft: false } })).toBe('NODE_DRAINING')
+  const { spec } = raylet.leases.leases.get('l1') as { spec: LeaseSpec }
+  const request = { t: 'lease.request', owner: 300, leaseId: 'p1', spec, mayWait: true } as const
+  const answer = raylet.step(3, { kind: 'local', event: { t: 'fromPeer', nodeId: 'a', message: request } })
+  expect(locals(answer)).toMatchObject([{ t: 'toPeer', nodeId: 'a', message: { t: 'lease.rejected', leaseId: 'p1' } }])
+  const looks = () => locals(raylet.step(4, { kind: 'timer', key: 'leave' })).map(({ t }) => t)
+  for (const leaseId of ['l1', 'l2'])
+    raylet.step(4, { kind: 'message', from: DRIVER, message: { t: 'lease.return', leaseId, dispose: false } })
+  expect(looks()).toEqual([])
+  raylet.step(4, { kind: 'local', event: { t: 'gone', tag: DRIVER, pid: 1, code: 0, signal: null } })
+  expect(looks()).toEqual(['leaveIfEmpty'])
 })

@@ -2,7 +2,8 @@
 import { expect, test } from 'vitest'
 import type { Effect, Input } from '../kernel/machine.ts'
 import type { FromNode, LeaseSpec, ToNode, WorkerAddress } from '../wire/messages.ts'
-import { Raylet, type RayletEffect, type RayletInput } from './raylet.ts'
+import { Raylet } from './raylet.ts'
+import type { RayletEffect, RayletInput } from './shell.ts'
 import { DEFAULT_ENV_KEY, WorkerPool } from './worker-pool.ts'
 
 type Fx = Effect<FromNode, RayletEffect>[]

@@ -12,7 +12,7 @@
 import { Gcs, type GcsConfig, type GcsEffect, type GcsInput } from '../gcs/gcs.ts'
 import type { NodeId } from '../ids/ids.ts'
 import type { Input } from '../kernel/machine.ts'
-import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { DrainAnswer, DrainRequest, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { GcsStorage } from './gcs-storage.ts'
 
 export interface GcsOutlet {
@@ -82,6 +82,12 @@ export class DurableGcs {
   onClose(nodeId: NodeId): void {
     this.#connections.delete(nodeId)
     this.#step({ kind: 'local', event: { t: 'nodeGone', nodeId, detail: 'its connection was closed' } }, null)
+  }
+
+  drain({ nodeId, ...drain }: DrainRequest): DrainAnswer {
+    const refusal = this.gcs.whyNotDrain(nodeId, drain.reason)
+    if (refusal === null) this.#step({ kind: 'local', event: { t: 'drain', nodeId, drain } }, null)
+    return { refusal }
   }
 
   async close(): Promise<void> {

@@ -1,7 +1,7 @@
-// Asks a GCS how its cluster is: one connection, one answer.
+// Asks a GCS how its cluster is, or to drain a node: one connection, one answer.
 
 import { errorFromWire, makeError } from '../errors/index.ts'
-import type { ClusterStatus } from '../wire/cluster.ts'
+import type { ClusterStatus, DrainAnswer, DrainRequest } from '../wire/cluster.ts'
 import { formatAddress } from './cluster-files.ts'
 import { dialTcp } from './tcp.ts'
 
@@ -16,13 +16,22 @@ const TIMEOUT_MS = 5000
 
 /** @throws NO_CLUSTER when nobody answers; AUTH_TOKEN_WRONG, PROTOCOL_MISMATCH. */
 export function askStatus(options: AskOptions): Promise<ClusterStatus> {
+  return ask(options, 'status', null) as Promise<ClusterStatus>
+}
+
+/** @throws as `askStatus`. */
+export function askDrain(options: AskOptions, request: DrainRequest): Promise<DrainAnswer> {
+  return ask(options, 'drain', request) as Promise<DrainAnswer>
+}
+
+function ask(options: AskOptions, purpose: 'status' | 'drain', question: unknown): Promise<unknown> {
   const { host, port, token, timeoutMs = TIMEOUT_MS } = options
   return new Promise((resolve, reject) => {
-    const dial = { host, port, token, nodeId: '', purpose: 'status', detail: () => null, timeoutMs } as const
+    const dial = { host, port, token, nodeId: '', purpose, detail: () => question, timeoutMs } as const
     const socket = dialTcp(dial, {
       onAnswer: (answer) => {
         if (answer.t === 'refused') reject(errorFromWire(answer.error))
-        else resolve(answer.detail as ClusterStatus)
+        else resolve(answer.detail)
         socket.destroy()
       },
       onFrame: () => {},

@@ -47,6 +47,7 @@ export class GcsProcess {
         onMessages: (nodeId, messages) => gcs.onMessages(nodeId, messages),
         onClose: (nodeId) => gcs.onClose(nodeId),
         status: () => gcs.gcs.status(),
+        drain: (request) => gcs.drain(request),
       },
     )
     this.#server = server

@@ -4,6 +4,7 @@
 //   S2. A message is handed over only after `onOpen` of its node, and none after `onClose` until the next `onOpen`.
 
 import type { NodeId } from '../ids/ids.ts'
+import type { DrainAnswer, DrainRequest } from '../wire/cluster.ts'
 import { decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { type Answer, type FramedSocket, type Greeting, TcpListener } from './tcp.ts'
 
@@ -21,6 +22,8 @@ export interface GcsServerEvents<In> {
   onClose(nodeId: NodeId): void
   /** What whoever asks for the status of the cluster is told. */
   status?(): unknown
+  /** Answers a `DrainRequest`. */
+  drain?(request: DrainRequest): DrainAnswer
 }
 
 type Message = { readonly t: string }
@@ -46,7 +49,8 @@ export class GcsServer<In extends Message, Out extends Message> {
     const server = new GcsServer<In, Out>(events)
     const purposes = {
       gcs: (socket: FramedSocket, greeting: Greeting) => server.#accept(socket, greeting),
-      ...(events.status ? { status: (socket: FramedSocket) => server.#tell(socket) } : {}),
+      ...(events.status ? { status: (socket: FramedSocket) => tell(socket, events.status?.()) } : {}),
+      ...(events.drain ? { drain: (socket: FramedSocket, greeting: Greeting) => server.#drain(socket, greeting) } : {}),
     }
     server.#listener = await TcpListener.listen({ ...options, purposes })
     return server
@@ -81,9 +85,8 @@ export class GcsServer<In extends Message, Out extends Message> {
     this.#listener?.close()
   }
 
-  #tell(socket: FramedSocket): void {
-    socket.send({ t: 'welcome', detail: this.#events.status?.() } as Answer)
-    socket.end()
+  #drain(socket: FramedSocket, { detail }: Greeting): void {
+    tell(socket, this.#events.drain?.(detail as DrainRequest))
   }
 
   #accept(socket: FramedSocket, { nodeId }: Greeting): void {
@@ -106,4 +109,9 @@ export class GcsServer<In extends Message, Out extends Message> {
     socket.send({ t: 'welcome', detail: null } as Answer)
     this.#events.onOpen?.(nodeId)
   }
+}
+
+function tell(socket: FramedSocket, detail: unknown): void {
+  socket.send({ t: 'welcome', detail } as Answer)
+  socket.end()
 }

@@ -15,8 +15,9 @@ import { type JobId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from
 import { InvariantError } from '../kernel/invariant.ts'
 import type { PeerMessage } from '../object-store/transfer.ts'
 import { debugState } from '../raylet/debug-state.ts'
-import { Raylet, type RayletEffect } from '../raylet/raylet.ts'
+import { Raylet } from '../raylet/raylet.ts'
 import { lessStored } from '../raylet/reports.ts'
+import type { RayletEffect } from '../raylet/shell.ts'
 import { add } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeAddress, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
@@ -531,6 +532,9 @@ export class NodeServer {
       case 'doubt':
         setTimeout(() => this.#unreachable(event.tag), UNREACHABLE_PATIENCE_MS).unref()
         return
+      case 'leaveIfEmpty':
+        if (!this.#store.isEmpty) return
+        return this.#gcs.send({ t: 'node.leaving', detail: event.detail })
       case 'endNode':
         return this.end(event.detail)
     }
@@ -700,6 +704,7 @@ export class NodeServer {
     return {
       nodeId,
       alive: true,
+      isDraining: this.#raylet.isDraining,
       address: this.#address.host,
       hostname: os.hostname(),
       pid: process.pid,
@@ -725,7 +730,20 @@ function infoOf(view: NodeView): NodeInfo {
   const { nodeId, state, address, hostname, pid, bundled, available, labels, sessionDir, deathReason } = view
   const alive = state !== 'DEAD'
   const total = { ...view.total, ...bundled }
-  return { nodeId, alive, address: address.host, hostname, pid, total, available, labels, sessionDir, deathReason }
+  const isDraining = state === 'DRAINING'
+  return {
+    nodeId,
+    alive,
+    isDraining,
+    address: address.host,
+    hostname,
+    pid,
+    total,
+    available,
+    labels,
+    sessionDir,
+    deathReason,
+  }
 }
 
 function sum(all: readonly Resources[]): Resources {

@@ -16,8 +16,8 @@ import { PROTOCOL_VERSION, type WireError } from '../wire/messages.ts'
 import { isSameToken, requireToken } from './auth-token.ts'
 import { connectTcp, createTcpServer, onceConnected, tlsRefusal } from './tls.ts'
 
-/** 'bulk': chunks of objects; 'status': a question to the GCS, which the welcome answers. */
-export type Purpose = 'gcs' | 'peer' | 'bulk' | 'tasks' | 'status'
+/** 'bulk': chunks of objects; 'status', 'drain': questions to the GCS, which the welcome answers. */
+export type Purpose = 'gcs' | 'peer' | 'bulk' | 'tasks' | 'status' | 'drain'
 
 /** What a dialler says first. */
 export interface Greeting {

@@ -238,6 +238,14 @@ export class GcsProcess {
     this.os.enter(() => this.#perform(gcs.step(world.now, { kind: 'local', event })))
   }
 
+  /** As `ray drain-node` asks. */
+  drain({ nodeId }: SimNode, deadlineMs: Ms): void {
+    const { world, gcs } = this.#cluster
+    if (!this.os.isAlive || gcs.whyNotDrain(nodeId, 'PREEMPTION') !== null) return
+    const event = { t: 'drain', nodeId, drain: { reason: 'PREEMPTION', message: '', deadlineMs } } as const
+    this.os.enter(() => this.#perform(gcs.step(world.now, { kind: 'local', event })))
+  }
+
   /** Breaks the connection of a node. */
   reset(node: SimNode, withinMs: Ms): void {
     this.#sockets.get(node.nodeId)?.reset(withinMs)

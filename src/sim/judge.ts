@@ -340,6 +340,7 @@ export class Judge {
         (node.index !== net.lateNode || resources?.late !== undefined) && // It may not be there yet.
         fitsTotal(resources ?? {}, node.total) &&
         this.#cluster.isNodeAlive(node) &&
+        this.#cluster.gcs.nodes.get(node.nodeId)?.state !== 'DRAINING' &&
         (!isHard || strategy.nodeId === node.nodeId),
     )
   }

@@ -8,7 +8,7 @@ import type { Cluster } from './cluster.ts'
 import type { Faults } from './faults.ts'
 import type { Road } from './network.ts'
 import type { SimNode } from './node.ts'
-import type { Random } from './random.ts'
+import { Random } from './random.ts'
 import type { World } from './world.ts'
 
 export interface NetFaults {
@@ -103,6 +103,17 @@ export function planNetFaults(cluster: Cluster, home: SimNode): void {
     world.log(`${os.name} stands still until ${os.busyUntil.toFixed(0)}`)
   })
   again(cluster, net.cutEveryMs, () => cut(cluster, random.pick(targets), targets))
+  // Numbers of their own again: worlds without it are as they were.
+  const drains = new Random(world.seed ^ 0x2545f491)
+  const drained = targets.filter((node) => node !== home)
+  if (drained.length > 0 && drains.chance(0.2)) {
+    world.after(drains.next() * 2000, () => {
+      const node = drains.pick(drained)
+      const deadlineMs = 50 + drains.next() * 1500
+      world.log(`node${node.index} is drained within ${deadlineMs.toFixed(0)} ms`)
+      cluster.gcsProcess.drain(node, deadlineMs)
+    })
+  }
   again(cluster, net.resetEveryMs, () => {
     const from = random.pick(targets)
     const to = random.pick(cluster.nodes)

@@ -5,7 +5,8 @@
 
 import { formatJobId, type NodeId, type ObjectId, type WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
-import { Raylet, type RayletEffect, type RayletInput } from '../raylet/raylet.ts'
+import { Raylet } from '../raylet/raylet.ts'
+import type { RayletEffect, RayletInput } from '../raylet/shell.ts'
 import type { GcsToNode, NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
@@ -397,6 +398,9 @@ export class SimNode {
       }
       case 'doubt':
         this.os.after(UNREACHABLE_PATIENCE_MS, () => this.#unreachable(event.tag))
+        return
+      case 'leaveIfEmpty':
+        if (this.store.size === 0) this.#gcs.send({ t: 'node.leaving', detail: event.detail })
         return
       case 'endNode':
         return this.#end(event.detail)

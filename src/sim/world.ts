@@ -31,7 +31,10 @@ export class World {
   readonly #heap: Happening[] = []
   #order = 0
 
+  readonly seed: number
+
   constructor(seed: number, keepsTrace: boolean) {
+    this.seed = seed
     this.random = new Random(seed)
     this.tears = new Random(~seed)
     this.net = new Random(seed ^ 0x5bd1e995)

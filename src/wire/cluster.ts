@@ -42,6 +42,28 @@ export interface NodeAddress {
   readonly port: number
 }
 
+/** Why a node takes nothing new. */
+export interface NodeDrain {
+  readonly reason: DrainReason
+  /** A sentence of whoever asked for it. */
+  readonly message: string
+  /** From when it was asked for: then the node ends, whatever runs there. null: it ends when nothing is left. */
+  readonly deadlineMs: number | null
+}
+
+/** IDLE_TERMINATION is refused by a node that works; PREEMPTION is not refused: its machine will go. */
+export type DrainReason = 'IDLE_TERMINATION' | 'PREEMPTION'
+
+/** Asked of the GCS by whoever greets it with the purpose 'drain'; the welcome answers with a `DrainAnswer`. */
+export interface DrainRequest extends NodeDrain {
+  readonly nodeId: NodeId
+}
+
+export interface DrainAnswer {
+  /** null: it is being drained. */
+  readonly refusal: string | null
+}
+
 /** A node as everyone knows it. */
 export interface NodeView {
   readonly nodeId: NodeId
@@ -60,6 +82,8 @@ export interface NodeView {
   /** Leases that wait there for resources. */
   readonly waiting: number
   readonly deathReason: string | null
+  /** While DRAINING. */
+  readonly drain?: NodeDrain
   /** Counts changes of this view: the larger, the newer. */
   readonly version: number
 }
@@ -263,7 +287,8 @@ export type GcsToNode =
   /** In order; of any number of groups. */
   | { readonly t: 'bundles.do'; readonly steps: readonly BundleStep[] }
   | { readonly t: 'group.is'; readonly group: FollowedGroup }
-  | { readonly t: 'node.drain'; readonly detail: string; readonly deadlineMs: number }
+  /** Take nothing new, and leave when nothing is left. */
+  | { readonly t: 'node.drain'; readonly drain: NodeDrain }
   /** It was declared dead, or the cluster ends: kill the workers and end. */
   | { readonly t: 'node.end'; readonly detail: string }
 

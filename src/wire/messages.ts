@@ -213,6 +213,7 @@ export interface ActorInfo {
 export interface NodeInfo {
   readonly nodeId: NodeId
   readonly alive: boolean
+  readonly isDraining: boolean
   readonly address: string
   readonly hostname: string
   readonly pid: number

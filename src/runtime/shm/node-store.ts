@@ -252,6 +252,11 @@ export class NodeStore {
     this.#timers.add(timer)
   }
 
+  /** No value lies here that is this node's own: copies of others' do not count. */
+  get isEmpty(): boolean {
+    return this.#copies.size === 0
+  }
+
   stats(): Readonly<Record<string, number>> {
     let spilledBytes = 0
     let spilledObjects = 0
