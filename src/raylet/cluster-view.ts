@@ -76,7 +76,7 @@ export class ClusterView {
   readonly tagBlocks: TagBlock[] = []
   /** For the schedulers: kept up to date one node at a time; this node is a live object in it. */
   readonly table: NodeTable<SchedulableNode>
-  /** Counts the times when some node may have got more. */
+  /** Counts the times when some node may have got more, or when one takes nothing any more. */
   gains = 0
   /** Leases that wait on other nodes. */
   waitingElsewhere = 0
@@ -193,6 +193,12 @@ export class ClusterView {
     if (!view) return
     if (!this.#told.has(nodeId)) this.#told.set(nodeId, view.available)
     view.available = available
+  }
+
+  /** This node, from now on as `own` says. */
+  changeSelf(own: SchedulableNode): void {
+    this.gains++
+    this.table.set(own)
   }
 
   get hasNotes(): boolean {

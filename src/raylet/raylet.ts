@@ -466,7 +466,7 @@ export class Raylet {
 
   #drain(drain: NodeDrain): void {
     if (!this.#draining.begin(drain)) return
-    this.view.table.set(this.#self('DRAINING'))
+    this.view.changeSelf(this.#self('DRAINING'))
     for (const request of this.leases.requests()) if (this.#draining.refuses(request.spec)) this.#sendBack(request)
     this.#grantAll()
     this.#leaveIfDone()
