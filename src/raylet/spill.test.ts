@@ -162,3 +162,30 @@ test('[EXTRA-35] a node that is drained sends away what waits, refuses what come
   raylet.step(4, { kind: 'local', event: { t: 'gone', tag: DRIVER, pid: 1, code: 0, signal: null } })
   expect(looks()).toEqual(['leaveIfEmpty'])
 })
+
+test('[ARCH-22] priority counts where a request waits, whoever asked: of this node, or of another one', () => {
+  const { raylet, ask, change } = node(1)
+  change(viewOf('a', 2, { available: {}, tagBlocks: [{ first: 256, count: 256 }] }))
+  const resources = toResources({ CPU: 2 })
+  expect([ask({ resources }), ask({ resources, priority: 1 })]).toEqual(['me', 'me waits'])
+  const { spec } = raylet.leases.leases.get('l1') as { spec: LeaseSpec }
+  for (const [leaseId, priority] of [
+    ['p1', 0],
+    ['p2', 5],
+  ] as const) {
+    const message = { t: 'lease.request', owner: 300, leaseId, spec: { ...spec, priority }, mayWait: true } as const
+    raylet.step(2, { kind: 'local', event: { t: 'fromPeer', nodeId: 'a', message } })
+  }
+  const granted: string[] = []
+  const end = (leaseId: string) => {
+    const from = DRIVER
+    const effects = raylet.step(3, { kind: 'message', from, message: { t: 'lease.return', leaseId, dispose: false } })
+    for (const effect of effects) {
+      if (effect.kind === 'send' && effect.message.t === 'lease.granted') granted.push(effect.message.leaseId)
+      if (effect.kind === 'local' && effect.event.t === 'toPeer' && effect.event.message.t === 'lease.granted')
+        granted.push(effect.event.message.leaseId)
+    }
+  }
+  for (const leaseId of ['l1', 'p2', 'l2']) end(leaseId)
+  expect(granted).toEqual(['p2', 'l2', 'p1'])
+})
