@@ -51,8 +51,8 @@ export class CoreWorker {
   readonly table: ReferenceTable
   readonly actors: ActorSubmitter
   readonly streams = new Streams()
-  readonly dependencies: Dependencies
   readonly #tasks: TaskSubmitter
+  readonly #dependencies: Dependencies
   /** Every unresolved task of this owner, by sequence. */
   readonly #open = new DenseTable<Task>()
   readonly #created = new Map<ActorId, PendingActor>()
@@ -79,7 +79,7 @@ export class CoreWorker {
     this.table = new ReferenceTable(tag, encodePrimitive)
     this.actors = new ActorSubmitter(excessQueueingWarnThreshold)
     this.#tasks = new TaskSubmitter(tag)
-    this.dependencies = new Dependencies(this.table)
+    this.#dependencies = new Dependencies(this.table)
   }
 
   get effects(): Effects {
@@ -122,7 +122,7 @@ export class CoreWorker {
   submit(now: Ms, task: Task): void {
     this.#now = now
     this.#open.set(task.sequence, task)
-    const resolution = this.dependencies.add(task, this.#effects)
+    const resolution = this.#dependencies.add(task, this.#effects)
     if (task.actorId !== null) {
       if (resolution?.error) this.#fail(task, { kind: 'dependency', bytes: resolution.error })
       else this.#failActorCall(this.actors.submit(task, this.#effects))
@@ -487,7 +487,7 @@ export class CoreWorker {
     this.#leave(now, task, -1)
     task.attempt++
     task.args = null
-    const resolution = this.dependencies.add(task, this.#effects)
+    const resolution = this.#dependencies.add(task, this.#effects)
     if (task.actorId !== null) this.#failActorCall(this.actors.resubmit(task, this.#effects))
     else if (resolution) this.#onResolution(now, resolution)
     return true
@@ -514,11 +514,11 @@ export class CoreWorker {
 
   #fulfil(now: Ms, id: ObjectId, state: ValueState): void {
     this.table.fulfil(id, state, this.#effects)
-    if (this.dependencies.waitingCount > 0) this.#wake(now, id)
+    if (this.#dependencies.waitingCount > 0) this.#wake(now, id)
   }
 
   #wake(now: Ms, id: ObjectId): void {
-    for (const resolution of this.dependencies.onReady(id, this.#effects)) this.#onResolution(now, resolution)
+    for (const resolution of this.#dependencies.onReady(id, this.#effects)) this.#onResolution(now, resolution)
   }
 
   #leave(now: Ms, task: Task, microseconds: number): void {
@@ -612,7 +612,7 @@ export class CoreWorker {
       } else this.#effects.push({ t: 'cancelOnWorker', target, sequence: task.sequence, isRecursive })
       return false
     }
-    this.dependencies.remove(task)
+    this.#dependencies.remove(task)
     if (task.actorId === null) this.#tasks.remove(task)
     else this.actors.remove(task)
     return true

@@ -233,25 +233,6 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
       view.nodeOf = (tag) => nodeOf(tag === 0 ? 1 : tag)
     },
   },
-  // Arguments
-  {
-    name: 'lostWhileWaiting',
-    what: 'a value that is lost while its task waits for another one is not waited for again',
-    seeds: 3000,
-    core: ({ dependencies }) => {
-      const onReady = dependencies.onReady.bind(dependencies)
-      const add = dependencies.add.bind(dependencies)
-      let isReady = false
-      dependencies.onReady = (id, effects) => {
-        isReady = true
-        const resolved = onReady(id, effects)
-        isReady = false
-        return resolved
-      }
-      dependencies.add = (task, effects) =>
-        isReady && !add(task, effects) ? { task, error: Buffer.alloc(0) } : add(task, effects)
-    },
-  },
   // Links and connections
   {
     name: 'lostLinkGoesOn',
