@@ -7,7 +7,7 @@
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import { NodeTable, type SchedulableNode } from '../scheduling/node-table.ts'
-import type { NodeRoom, NodeView, TagBlock } from '../wire/cluster.ts'
+import type { NodeRoom, NodeView, RayletToRaylet, TagBlock } from '../wire/cluster.ts'
 import type { Resources } from '../wire/messages.ts'
 import { TagMap } from '../wire/tag-map.ts'
 
@@ -233,7 +233,20 @@ export class ClusterView {
     return this.#tags.nodeOf(tag)
   }
 
-  /** It belongs to another node. */
+  /** Of a node, or a block of tags, that is newer than this node, and of which nobody has told yet. Older ones were told of at the beginning. */
+  isStranger(tag: WorkerTag): boolean {
+    const [own] = this.tagBlocks
+    return own !== undefined && tag > own.first && this.#tags.nodeOf(tag) === undefined
+  }
+
+  /** What comes from another node tells whose tags they are. */
+  learnFrom(nodeId: NodeId, message: RayletToRaylet): void {
+    const { t } = message
+    if (t === 'hello') this.learnTags(nodeId, message.tagBlocks)
+    else if (t === 'lease.request') this.learnTags(nodeId, [{ first: message.owner, count: 1 }])
+    else if (t === 'ref.route' || t === 'object.resolve') this.learnTags(nodeId, [{ first: message.from, count: 1 }])
+  }
+
   isRemote(tag: WorkerTag): boolean {
     const nodeId = this.#tags.nodeOf(tag)
     return nodeId !== undefined && nodeId !== this.nodeId

@@ -7,6 +7,7 @@
 //   H3. What was asked of a node that died is answered here.
 //   H5. A process's word that it lets go leaves for a node after others have its earlier words that it holds (ref-order.ts).
 //   H4. Before an owner hears of a borrower, or of who gave it the reference, its node has met theirs (N6 of raylet.ts).
+//   H6. What concerns a process of a node that has joined, and of which the GCS has not told yet, waits until it has, in order.
 
 import { type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import type { RayletToRaylet } from '../wire/cluster.ts'
@@ -16,6 +17,12 @@ import { type Answer, ObjectDirectory, ownerDied } from './object-directory.ts'
 import type { Outbox } from './outbox.ts'
 import { RefOrder } from './ref-order.ts'
 
+/** What `from` says, or the object whose value it asks for. */
+interface Word {
+  readonly from: WorkerTag
+  readonly body: RefMessage | ObjectId
+}
+
 export class Hub {
   readonly directory = new ObjectDirectory()
   readonly order: RefOrder
@@ -24,6 +31,9 @@ export class Hub {
   readonly #isHere: (tag: WorkerTag) => boolean
   /** Asked of other nodes and not answered: by object, who waits. */
   readonly #asked = new Map<ObjectId, Set<WorkerTag>>()
+
+  /** By process: what is to be said to it, when it is known where it is (H6). */
+  readonly #strangers = new Map<WorkerTag, Word[]>()
 
   /** `isHere`: a living process of this node. */
   constructor(view: ClusterView, out: Outbox, isHere: (tag: WorkerTag) => boolean) {
@@ -38,6 +48,7 @@ export class Hub {
   }
 
   isAlive(tag: WorkerTag): boolean {
+    if (this.#view.isStranger(tag)) return true
     return this.#view.isRemote(tag) ? this.#view.mayLive(tag) : this.#isHere(tag)
   }
 
@@ -45,6 +56,7 @@ export class Hub {
 
   route(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
     if (body.t === 'ref.lost') this.directory.giveUp(body.id, to)
+    if (this.#view.isStranger(to)) return this.#await(to, { from, body })
     const nodeId = this.#view.nodeOf(to)
     if (nodeId === undefined || !this.#view.isRemote(to) || !this.#view.isNodeAlive(nodeId))
       return this.#deliver(from, to, body)
@@ -81,9 +93,29 @@ export class Hub {
 
   /** A process here is to hear of it, which may live on another node. */
   meet(tag: WorkerTag): void {
+    if (this.#view.isStranger(tag)) return this.#await(tag)
     const nodeId = this.#view.nodeOf(tag)
     if (nodeId === undefined || !this.#view.isRemote(tag) || !this.#view.isNodeAlive(nodeId)) return
     if (!this.#view.met.has(nodeId)) this.#out.local({ t: 'meet', nodeId })
+  }
+
+  #await(tag: WorkerTag, word?: Word): void {
+    const words = this.#strangers.get(tag) ?? []
+    this.#strangers.set(tag, words)
+    if (word) words.push(word)
+  }
+
+  /** More is known of who lives where (H6). */
+  introduce(): void {
+    for (const [tag, words] of this.#strangers) {
+      if (this.#view.isStranger(tag)) continue
+      this.#strangers.delete(tag)
+      this.meet(tag)
+      for (const { from, body } of words) {
+        if (typeof body !== 'number') this.route(from, tag, body)
+        else if (this.#isHere(from)) this.resolve(from, body)
+      }
+    }
   }
 
   // Values
@@ -100,6 +132,7 @@ export class Hub {
 
   resolve(from: WorkerTag, id: ObjectId): void {
     const owner = ownerOf(id)
+    if (this.#view.isStranger(owner)) return this.#await(owner, { from, body: id })
     const nodeId = this.#view.nodeOf(owner)
     if (nodeId === undefined || !this.#view.isRemote(owner))
       return this.#answer(this.directory.resolve(from, id, this.#isHere(owner)))

@@ -162,3 +162,30 @@ test('[ARCH-22] what waits here goes to another node when the note that this one
     ...{ kind: 'local', event: { t: 'toPeer', nodeId: 'b', message } },
   })
 })
+
+test('[ARCH-22] what concerns a process of a node that has just joined waits until the GCS has told of it (H6)', () => {
+  const { raylet, tell } = node()
+  const fromGcs = (message: GcsToNode): unknown[] =>
+    raylet.step(1, { kind: 'local', event: { t: 'fromGcs', message } }).filter(({ kind }) => kind !== 'timer')
+  fromGcs({ t: 'tags.granted', tags: { first: 1, count: 255 } })
+  const add = { t: 'ref.add', id: 5, borrower: 600, via: 2 } as const
+  expect(tell(2, { t: 'ref.route', to: 1, body: add })).toEqual([
+    { kind: 'send', to: 1, message: { t: 'ref.routed', from: 2, body: add } },
+  ])
+  const accept = { t: 'ref.accept', id: 600 * 2 ** 32, borrower: 2, via: 1, isLate: false } as const
+  expect(tell(2, { t: 'ref.route', to: 600, body: accept })).toEqual([])
+  expect(tell(2, { t: 'object.resolve', id: 600 * 2 ** 32 })).toEqual([])
+  const view: NodeView = {
+    state: 'ALIVE',
+    ...{ nodeId: 'c', address: { host: '', port: 1 }, hostname: '', pid: 1, sessionDir: '' },
+    ...{ isHead: false, total: {}, available: {}, labels: {}, tagBlocks: [{ first: 512, count: 256 }], waiting: 0 },
+    ...{ deathReason: null, version: 1, bundled: {} },
+  }
+  const told = fromGcs({ t: 'nodes.changed', nodes: [view] })
+  const toC = (message: unknown): unknown => ({ kind: 'local', event: { t: 'toPeer', nodeId: 'c', message } })
+  expect(told).toEqual([
+    { kind: 'local', event: { t: 'meet', nodeId: 'c' } },
+    toC({ t: 'ref.route', from: 2, to: 600, body: accept }),
+    toC({ t: 'object.resolve', from: 2, id: 600 * 2 ** 32 }),
+  ])
+})

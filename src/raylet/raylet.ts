@@ -290,6 +290,7 @@ export class Raylet {
       if (now.state !== before?.state) haveMembersChanged = true
       if (now.state === 'DEAD' && before?.state !== 'DEAD') this.#nodeDied(now)
     }
+    this.hub.introduce()
     const changed = changes.flatMap(({ now }) => this.view.get(now.nodeId) ?? [])
     this.#roomChanged(changed, haveMembersChanged)
   }
@@ -321,9 +322,12 @@ export class Raylet {
   }
 
   #onPeer(nodeId: NodeId, message: RayletToRaylet): void {
+    this.view.learnFrom(nodeId, message)
+    this.hub.introduce()
     switch (message.t) {
       case 'hello':
-        return this.#onHello(nodeId, message)
+        for (const exit of endedBefore(message)) this.#remoteDied(exit)
+        return
       case 'lease.request':
         return this.#requestOfPeer(nodeId, message)
       case 'lease.cancel':
@@ -368,12 +372,6 @@ export class Raylet {
     if (message.t === 'lease.cancel') return this.#cancel(leaseId, false)
     const lease = this.leases.leases.get(leaseId)
     if (lease) this.#kill(lease.worker, message.reason, message.detail)
-  }
-
-  /** A connection is new: what ended before it was there is told now. */
-  #onHello(nodeId: NodeId, hello: RayletToRaylet & { t: 'hello' }): void {
-    this.view.learnTags(nodeId, hello.tagBlocks)
-    for (const exit of endedBefore(hello)) this.#remoteDied(exit)
   }
 
   #remoteDied(exit: ExitInfo): void {

@@ -50,6 +50,15 @@ test('[ARCH-22] what is back to what was told is not told; what was given away m
   }
 })
 
+test('[ARCH-22] one that comes back hears what all have heard, and what changes after that', () => {
+  const { nodes, view, seen } = setUp()
+  nodes.report('a', { CPU: 0, GPU: 10_000 }, 0)
+  view.update(nodes.known())
+  nodes.report('a', { CPU: 20_000, GPU: 10_000 }, 0)
+  view.updateRooms(nodes.takeRooms())
+  expect(seen().available).toEqual({ CPU: 20_000, GPU: 10_000 })
+})
+
 test('[ARCH-22] in large clusters rooms are told less often', () => {
   expect([4, 200, 2000].map(roomEveryMs)).toEqual([100, 100, 1000])
 })

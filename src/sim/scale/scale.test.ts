@@ -12,7 +12,9 @@ function run(options: ScaleOptions): ScaleFigures {
   return figuresOf(cluster, options)
 }
 
-test('[ARCH-22] 50 nodes, 1,000 actors, 20,000 tasks, 25 groups: placed right, done right, nothing left', () => {
+test('[ARCH-22] 50 nodes, 1,000 actors, 20,000 tasks, 25 groups: placed right, done right, nothing left', {
+  timeout: 300_000,
+}, () => {
   const { perTask, perActor, perGroup } = run({ nodes: 50, owners: 3, actors: 1000, tasks: 20_000, groups: 25 })
   // The GCS is not on the path of a task; a frame goes there and one comes back.
   expect([perTask.gcsMessages, perTask.frameMessages]).toEqual([0, 2])
