@@ -381,7 +381,9 @@ export class Judge {
       if (actor) actor.kills++
       if (message.noRestart) this.onActorEnded(message.actorId)
     }
-    if (message.t === 'actor.exited') this.onActorEnded(message.actorId)
+    // One whose constructor threw is killed: what it kept of its arguments is nobody's.
+    if (message.t === 'actor.exited' || (message.t === 'actor.started' && message.error))
+      this.onActorEnded(message.actorId)
   }
 
   /** J5, told before the raylet hears the message: so far it must agree with what the worker has said. */
