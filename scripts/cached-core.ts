@@ -3,10 +3,13 @@
 //     core-HASH.js    takes the place of the ES module: runs the script, and exports what that exported
 //     core-HASH.cjs   the same code as a script, which `vm.Script` takes together with what V8 made of it last time
 //
+// It must not hold `import()`: in a script that V8 takes from what it kept, Node 20 no longer knows whose import that is.
+//
 // Where the result is kept: RAY_TS_CODE_CACHE, a file of the node's session (runtime/node-server.ts). The first worker writes it.
 
 import fs from 'node:fs'
 import path from 'node:path'
+import { tokenizer } from 'acorn'
 import { build } from 'esbuild'
 
 export async function makeCachedCore(dist: string): Promise<void> {
@@ -33,6 +36,9 @@ export async function makeCachedCore(dist: string): Promise<void> {
     footer: { js: '})' },
     logLevel: 'warning',
   })
+  const code = fs.readFileSync(path.join(dist, script), 'utf8')
+  for (const { type } of tokenizer(code, { ecmaVersion: 'latest' }))
+    if (type.keyword === 'import') throw new Error(`${script} has an import(): use importerOf of closures/modules.ts`)
   fs.writeFileSync(module, facade({ script, imports, names }))
   fs.rmSync(`${module}.map`)
 }
@@ -55,7 +61,6 @@ try {
 const script = new vm.Script(fs.readFileSync(fileURLToPath(url), 'utf8'), {
   filename: url.href,
   cachedData,
-  importModuleDynamically: vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
 })
 const module = { exports: {} }
 script.runInThisContext()(module, module.exports, (id) => given[id] ?? process.getBuiltinModule(id) ?? require(id), import.meta)

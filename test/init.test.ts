@@ -257,6 +257,7 @@ describe('options', () => {
         'Alive',
         'DeathReason',
         'DeathReasonMessage',
+        'Draining',
         'Labels',
         'MetricsExportPort',
         'NodeID',

@@ -44,7 +44,7 @@ function shareOwnCopy(): Promise<void> | null {
   hasSharedCopy = true
   const own = fileURLToPath(new URL('./index.js', import.meta.url)) // Beside the chunk that holds this, in what is published.
   if (!existsSync(own)) return null
-  return import(pathToFileURL(own).href).then((exports: object) => {
+  return importFrom(import.meta.url, pathToFileURL(own).href).then((exports) => {
     const module = Object.assign(new Module(own), { exports, loaded: true, filename: own })
     createRequire(import.meta.url).cache[own] ??= module
   })
