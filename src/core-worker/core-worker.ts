@@ -613,7 +613,7 @@ export class CoreWorker {
       return false
     }
     this.#dependencies.remove(task)
-    if (task.actorId === null) this.#tasks.remove(task)
+    if (task.actorId === null) this.#tasks.remove(task, this.#effects)
     else this.actors.remove(task)
     return true
   }

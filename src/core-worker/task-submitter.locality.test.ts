@@ -31,6 +31,6 @@ test('[PERF-06] a worker is asked for where most bytes of the arguments lie, and
   expect(grant(2)).toEqual([onC])
   expect(grant(1)).toEqual([onB])
   expect(grant(0)).toEqual([plain])
-  expect(submitter.remove(onB)).toBe(false)
-  expect(submitter.remove(here)).toBe(true)
+  expect(submitter.remove(onB, [])).toBe(false)
+  expect(submitter.remove(here, [])).toBe(true)
 })

@@ -100,3 +100,19 @@ describe('[ARCH-22] how far tasks are spread', () => {
     expect(bench.inflight(7)).toBe(10)
   })
 })
+
+test('[EXTRA-02] when the last waiting task is taken out, the request for its worker goes too: it would count as demand for ever', () => {
+  const submitter = new TaskSubmitter(1)
+  const fn: RemoteFunctionEntry = { key: 'fn:1', name: 'f', averageMicros: -1 }
+  const [one, other] = [taskOf(fn), taskOf(fn)]
+  const effects: CoreOutput[] = []
+  for (const task of [one, other]) submitter.submit(0, task, effects)
+  const asked = effects.splice(0).flatMap((effect) => (effect.t === 'toNode' ? [effect.message] : []))
+  expect(asked.every(({ t }) => t === 'lease.request')).toBe(true)
+  expect(submitter.remove(one, effects)).toBe(true)
+  expect(effects).toEqual([])
+  expect(submitter.remove(other, effects)).toBe(true)
+  const ids = asked.flatMap((message) => (message.t === 'lease.request' ? [message.leaseId] : []))
+  expect(effects).toEqual(ids.map((leaseId) => ({ t: 'toNode', message: { t: 'lease.cancel', leaseId } })))
+  expect(submitter.stats().requests).toBe(0)
+})

@@ -150,11 +150,12 @@ export class TaskSubmitter {
   }
 
   /** Takes a waiting task out; false when it is already on a worker. */
-  remove(task: Task): boolean {
+  remove(task: Task, effects: Effects): boolean {
     if (task.target !== null || task.schedulingClass === null) return false
-    return (
-      this.#pools.get(this.#keyOf(task, task.schedulingClass))?.queue.remove((other) => other === task) !== undefined
-    )
+    const pool = this.#pools.get(this.#keyOf(task, task.schedulingClass))
+    if (pool?.queue.remove((other) => other === task) === undefined) return false
+    if (pool.queue.length === 0) this.#cancelRequests(pool, effects)
+    return true
   }
 
   /** Puts a task back after its worker died. */
