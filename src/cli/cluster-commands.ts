@@ -29,6 +29,14 @@ export function addClusterCommands(program: Command): void {
     .option('-v, --verbose', 'what each node has and does, too')
     .action(saysErrors(async (flags) => (await import('./status.ts')).status(flags)))
   program
+    .command('why')
+    .description('what waits for a worker, which resource is short on which node, and who holds it')
+    .argument('[name]', 'of a function, an actor or its class (default: all that wait, placement groups too)')
+    .option('--address <host:port>', 'of the cluster (default: RAY_ADDRESS, else the one on this machine)')
+    .action((name: string | undefined, flags: { address?: string }, command: Command) =>
+      saysErrors(async () => (await import('./why.ts')).why(name, flags))({}, command),
+    )
+  program
     .command('drain-node', { hidden: true })
     .description('let a node take nothing new, and end when nothing is left there')
     .option('--address <host:port>', 'of the cluster (default: RAY_ADDRESS, else the one on this machine)')

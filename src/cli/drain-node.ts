@@ -1,8 +1,8 @@
 // `ray drain-node`: a node takes nothing new, and ends when nothing is left there or its time is over.
 
 import { makeError } from '../errors/index.ts'
+import { askDrain } from '../runtime/ask.ts'
 import { startedNodes } from '../runtime/cluster-files.ts'
-import { askDrain } from '../runtime/gcs-ask.ts'
 import type { DrainReason } from '../wire/cluster.ts'
 import { place } from './status.ts'
 

@@ -34,7 +34,7 @@ const demand = (resources: Record<string, number>, count: number) => {
   return { resources: toResources(resources), strategy: DEFAULT, count }
 }
 const status = (change: Partial<ClusterStatus>): string =>
-  statusText({ clusterId: 'c', nodes: [node('d')], demand: [], groups: [], ...change }, NOW)
+  statusText({ clusterId: 'c', nodes: [node('d')], demand: [], groups: [], actors: [], ...change }, NOW)
 
 test('[CL-06] one busy node with demand, as Ray prints it', () => {
   const text = status({ demand: [demand({ CPU: 1 }, 2), demand({ CPU: 8 }, 1), demand({ CPU: 1 }, 1), demand({}, 4)] })
@@ -126,7 +126,7 @@ test('[CL-06] what the object stores hold', () => {
 test('[CL-06] --verbose: each node, as Ray lists them', () => {
   const busy = node('d', { labels: { 'ray.io/node-id': 'd', region: 'eu' } })
   const idle = node('e', { total: toResources({ CPU: 1 }), available: toResources({ CPU: 1 }) })
-  const text = statusText({ clusterId: 'c', nodes: [busy, idle], demand: [], groups: [] }, NOW, true)
+  const text = statusText({ clusterId: 'c', nodes: [busy, idle], demand: [], groups: [], actors: [] }, NOW, true)
   expect(text.slice(text.indexOf('\n\nNode: '))).toBe(`
 
 Node: h (10.0.0.1)

@@ -1,8 +1,8 @@
 // `ray status` and `ray health-check`: one question to the GCS.
 
 import { makeError } from '../errors/index.ts'
+import { askStatus } from '../runtime/ask.ts'
 import { type ClusterPlace, findCluster } from '../runtime/find-cluster.ts'
-import { askStatus } from '../runtime/gcs-ask.ts'
 import { statusText } from './status-text.ts'
 
 export async function status({ address, verbose = false }: { address?: string; verbose?: boolean }): Promise<void> {

@@ -15,7 +15,7 @@ import { errorFromWire } from '../errors/index.ts'
 import type { ActorId, NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { fits } from '../scheduling/resources.ts'
-import type { Demand, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
+import type { Demand, GcsToNode, NodeState, NodeToGcs, WaitingLeases } from '../wire/cluster.ts'
 import type {
   ActorInfo,
   ActorSpec,
@@ -343,6 +343,14 @@ export class ActorManager {
   demand(): Demand[] {
     return [...this.#unplaced].map(({ spec }) => {
       return { resources: spec.placementResources, strategy: spec.lease.strategy, count: 1 }
+    })
+  }
+
+  /** The same for people, actor by actor. */
+  waiting(): WaitingLeases[] {
+    return [...this.#unplaced].map(({ spec: { placementResources: resources, className, name, jobId, lease } }) => {
+      const { strategy, selectors = [], priority } = lease
+      return { name: name ?? className, isActor: true, jobId, resources, strategy, selectors, priority, count: 1 }
     })
   }
 

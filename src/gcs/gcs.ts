@@ -142,7 +142,7 @@ export class Gcs {
   status(): ClusterStatus {
     const clusterId = this.#clusterId
     const demand = [...this.nodes.demand(), ...this.actors.demand()]
-    return { clusterId, nodes: this.nodes.all(), demand, groups: this.groups.demand() }
+    return { clusterId, nodes: this.nodes.all(), demand, groups: this.groups.demand(), actors: this.actors.waiting() }
   }
 
   #start(now: Ms): void {

@@ -44,7 +44,7 @@ const START_FAILURES_MAX = 3
 const LEAVE_EVERY_MS: Ms = 250
 /** How long what another node said of itself stands against what the GCS says. */
 const NOTES_MS: Ms = 500
-const GCS: WorkerTag = 0
+export const GCS: WorkerTag = 0
 
 export class Raylet {
   readonly leases: LeaseManager

@@ -106,7 +106,12 @@ export class Spill {
 
   /** What is parked. */
   demand(): Demand[] {
-    return summed([...this.#parked.values()].filter(({ question }) => question === 0).map(({ spec }) => spec))
+    return summed(this.waiting())
+  }
+
+  /** What waits for nodes, and for nobody's answer. */
+  waiting(): LeaseSpec[] {
+    return [...this.#parked.values()].filter(({ question }) => question === 0).map(({ spec }) => spec)
   }
 
   /** It is elsewhere, or parked: nothing is to be done here. */

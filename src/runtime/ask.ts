@@ -1,7 +1,7 @@
-// Asks a GCS how its cluster is, or to drain a node: one connection, one answer.
+// Asks a GCS how its cluster is, or to drain a node, and a raylet what it does: one connection, one answer.
 
 import { errorFromWire, makeError } from '../errors/index.ts'
-import type { ClusterStatus, DrainAnswer, DrainRequest } from '../wire/cluster.ts'
+import type { ClusterStatus, DrainAnswer, DrainRequest, NodeWork } from '../wire/cluster.ts'
 import { formatAddress } from './cluster-files.ts'
 import { dialTcp } from './tcp.ts'
 
@@ -24,7 +24,12 @@ export function askDrain(options: AskOptions, request: DrainRequest): Promise<Dr
   return ask(options, 'drain', request) as Promise<DrainAnswer>
 }
 
-function ask(options: AskOptions, purpose: 'status' | 'drain', question: unknown): Promise<unknown> {
+/** Of the raylet at that address. @throws as `askStatus`. */
+export function askWork(options: AskOptions): Promise<NodeWork> {
+  return ask(options, 'work', null) as Promise<NodeWork>
+}
+
+function ask(options: AskOptions, purpose: 'status' | 'drain' | 'work', question: unknown): Promise<unknown> {
   const { host, port, token, timeoutMs = TIMEOUT_MS } = options
   return new Promise((resolve, reject) => {
     const dial = { host, port, token, nodeId: '', purpose, detail: () => question, timeoutMs } as const

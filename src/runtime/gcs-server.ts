@@ -6,7 +6,7 @@
 import type { NodeId } from '../ids/ids.ts'
 import type { DrainAnswer, DrainRequest } from '../wire/cluster.ts'
 import { decodeMessage, encodeMessage } from '../wire/codec.ts'
-import { type Answer, type FramedSocket, type Greeting, TcpListener } from './tcp.ts'
+import { type Answer, type FramedSocket, type Greeting, TcpListener, tell } from './tcp.ts'
 
 export interface GcsServerOptions {
   readonly host: string
@@ -109,9 +109,4 @@ export class GcsServer<In extends Message, Out extends Message> {
     socket.send({ t: 'welcome', detail: null } as Answer)
     this.#events.onOpen?.(nodeId)
   }
-}
-
-function tell(socket: FramedSocket, detail: unknown): void {
-  socket.send({ t: 'welcome', detail } as Answer)
-  socket.end()
 }

@@ -18,6 +18,7 @@ import { debugState } from '../raylet/debug-state.ts'
 import { Raylet } from '../raylet/raylet.ts'
 import { lessStored } from '../raylet/reports.ts'
 import type { RayletEffect } from '../raylet/shell.ts'
+import { workOf } from '../raylet/work.ts'
 import { add } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeAddress, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
@@ -185,6 +186,7 @@ export class NodeServer {
       this.#peers = await Peers.listen(nodeId, cluster, {
         hello: (peer) => this.#raylet.hello(this.#clusterId, PROTOCOL_VERSION, peer),
         onBulk: this.#transfer.accept,
+        work: () => workOf(this.#raylet),
         onLost: (nodeId, detail) => {
           const event = { t: 'peerLost', nodeId, detail } as const
           this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))

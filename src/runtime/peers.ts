@@ -1,10 +1,10 @@
 // A node's connections with other nodes: listens for them, and begins each with a hello.
 
 import type { NodeId } from '../ids/ids.ts'
-import type { NodeAddress, RayletToRaylet } from '../wire/cluster.ts'
+import type { NodeAddress, NodeWork, RayletToRaylet } from '../wire/cluster.ts'
 import type { ClusterConfig } from './node-config.ts'
 import { PeerLinks } from './peer-link.ts'
-import { type OnGreeted, TcpListener } from './tcp.ts'
+import { type OnGreeted, TcpListener, tell } from './tcp.ts'
 
 export interface PeersEvents {
   /** The first message of the link with that node. */
@@ -14,6 +14,8 @@ export interface PeersEvents {
   onLost(peer: NodeId, detail: string): void
   /** A node that wants to pull chunks. */
   readonly onBulk: OnGreeted
+  /** For people who ask. */
+  work(): NodeWork
 }
 
 export class Peers {
@@ -34,7 +36,11 @@ export class Peers {
       host,
       port,
       token,
-      purposes: { peer: (socket, greeting) => links?.accept(socket, greeting), bulk: events.onBulk },
+      purposes: {
+        peer: (socket, greeting) => links?.accept(socket, greeting),
+        bulk: events.onBulk,
+        work: (socket) => tell(socket, events.work()),
+      },
     })
     const address = { host, port: listener.port }
     links = new PeerLinks<RayletToRaylet>(

@@ -16,8 +16,8 @@ import { PROTOCOL_VERSION, type WireError } from '../wire/messages.ts'
 import { isSameToken, requireToken } from './auth-token.ts'
 import { connectTcp, createTcpServer, onceConnected, tlsRefusal } from './tls.ts'
 
-/** 'bulk': chunks of objects; 'status', 'drain': questions to the GCS, which the welcome answers. */
-export type Purpose = 'gcs' | 'peer' | 'bulk' | 'tasks' | 'status' | 'drain'
+/** 'bulk': chunks of objects; 'status', 'drain' to the GCS, 'work' to a raylet: questions that the welcome answers. */
+export type Purpose = 'gcs' | 'peer' | 'bulk' | 'tasks' | 'status' | 'drain' | 'work'
 
 /** What a dialler says first. */
 export interface Greeting {
@@ -323,6 +323,12 @@ export class TcpListener {
     }
     refuse(framed, error ?? { code: 'SYSTEM', params: { message: 'this port does not take such connections' } })
   }
+}
+
+/** The whole answer to a question that a greeting put. */
+export function tell(framed: FramedSocket, detail: unknown): void {
+  framed.send({ t: 'welcome', detail } as Answer)
+  framed.end()
 }
 
 export function refuse(framed: FramedSocket, error: WireError): void {

@@ -9,9 +9,9 @@ import path from 'node:path'
 import { type Cluster as Driver, type InitOptions, init, isInitialized, shutdown } from 'ray-ts'
 import { parseSystemConfig } from '../api/options.ts'
 import { makeError } from '../errors/index.ts'
+import { askStatus } from '../runtime/ask.ts'
 import { makeAuthToken } from '../runtime/auth-token.ts'
 import { formatAddress } from '../runtime/cluster-files.ts'
-import { askStatus } from '../runtime/gcs-ask.ts'
 import { launch } from '../runtime/launch.ts'
 import {
   type ClusterConfig,

@@ -3,7 +3,7 @@
 import * as ray from 'ray-ts'
 import { Cluster, type ClusterNode } from 'ray-ts/testing'
 import { afterEach, expect, test } from 'vitest'
-import { askStatus } from '../../src/runtime/gcs-ask.ts'
+import { askStatus } from '../../src/runtime/ask.ts'
 import { dialTcp } from '../../src/runtime/tcp.ts'
 import { until } from '../helpers.ts'
 
