@@ -15,7 +15,7 @@ import { errorFromWire } from '../errors/index.ts'
 import type { ActorId, NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { fits } from '../scheduling/resources.ts'
-import type { Demand, GcsToNode, NodeState, NodeToGcs, WaitingLeases } from '../wire/cluster.ts'
+import type { GcsToNode, NodeState, NodeToGcs, WaitingLeases } from '../wire/cluster.ts'
 import type {
   ActorInfo,
   ActorSpec,
@@ -340,13 +340,6 @@ export class ActorManager {
   }
 
   /** Those that no node has room for. */
-  demand(): Demand[] {
-    return [...this.#unplaced].map(({ spec }) => {
-      return { resources: spec.placementResources, strategy: spec.lease.strategy, count: 1 }
-    })
-  }
-
-  /** The same for people, actor by actor. */
   waiting(): WaitingLeases[] {
     return [...this.#unplaced].map(({ spec: { placementResources: resources, className, name, jobId, lease } }) => {
       const { strategy, selectors = [], priority } = lease

@@ -141,8 +141,12 @@ export class Gcs {
 
   status(): ClusterStatus {
     const clusterId = this.#clusterId
-    const demand = [...this.nodes.demand(), ...this.actors.demand()]
-    return { clusterId, nodes: this.nodes.all(), demand, groups: this.groups.demand(), actors: this.actors.waiting() }
+    const actors = this.actors.waiting()
+    const demand = [
+      ...this.nodes.demand(),
+      ...actors.map(({ resources, strategy, count }) => ({ resources, strategy, count })),
+    ]
+    return { clusterId, nodes: this.nodes.all(), demand, groups: this.groups.demand(), actors }
   }
 
   #start(now: Ms): void {

@@ -150,11 +150,6 @@ export class LeaseManager {
     return [...this.#queue.values()].filter(({ spec }) => !this.demandOf(spec))
   }
 
-  /** Waiting ones. */
-  requests(): Request[] {
-    return [...this.#queue.values()]
-  }
-
   /** Waiting ones that are to run in the group's bundles. */
   waitingFor(groupId: PlacementGroupId): Request[] {
     const waiting = [...this.#queue.values()]

@@ -465,7 +465,7 @@ export class Raylet {
   #drain(drain: NodeDrain): void {
     if (!this.#draining.begin(drain)) return
     this.view.changeSelf(this.#self('DRAINING'))
-    for (const request of this.leases.requests()) if (this.#draining.refuses(request.spec)) this.#sendBack(request)
+    for (const request of [...this.leases.queue()]) if (this.#draining.refuses(request.spec)) this.#sendBack(request)
     this.#grantAll()
     this.#leaveIfDone()
   }
