@@ -16,6 +16,7 @@
 //   R3. When an owned object dies, its stored copies are freed, its publication withdrawn, what it contains released; once.
 //   R4. A reference that has left this process is published as soon as its value is known, so that nobody has to ask us.
 //   R5. A hold that reaches the owner too late is answered: its borrower's reads fail instead of waiting for ever.
+//   R7. A question to the node ends with its answer, or with our word that we do not care any more.
 //   R6. Whatever a process had written when it was killed: what it had counted and not given, or given and not counted, is settled.
 
 import { makeObjectId, type ObjectId, ownerOf, WORKER_TAG_MAX, type WorkerTag } from '../ids/ids.ts'
@@ -284,7 +285,10 @@ export class ReferenceTable {
 
   /** The owner had let the object go before our hold reached it (R5). */
   onLost(id: ObjectId, effects: Effects): void {
-    if (!this.borrowed.get(id)?.location) this.onResolved(id, FREED as ObjectLocation, effects)
+    const borrowed = this.borrowed.get(id)
+    if (!borrowed || borrowed.location) return
+    this.#giveUp(id, borrowed, effects)
+    this.onResolved(id, FREED as ObjectLocation, effects)
   }
 
   /** The value's state, asking the node for a borrowed one that is not known yet. */
@@ -538,8 +542,14 @@ export class ReferenceTable {
     effects.push({ t: 'toNode', message: { t: 'ref.route', to: borrower, body: { t: 'ref.lost', id } } })
   }
 
+  /** R7: the object may have gone before the question came to the node, and nobody would answer it. */
+  #giveUp(id: ObjectId, { isResolving }: BorrowedObject, effects: Effects): void {
+    if (isResolving) effects.push({ t: 'toNode', message: { t: 'object.unresolve', id } })
+  }
+
   #dropBorrowed(id: ObjectId, borrowed: BorrowedObject, effects: Effects): void {
     this.borrowed.delete(id)
+    this.#giveUp(id, borrowed, effects)
     if (borrowed.granted === 0) return
     this.#tell(id, { t: 'ref.remove', id, borrower: this.tag, count: borrowed.granted }, effects)
   }

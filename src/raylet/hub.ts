@@ -3,7 +3,8 @@
 //
 // Invariants:
 //   H1. No hold is counted for a borrower, or in the name of its giver, after their end was told to the owner.
-//   H2. A question for a value is answered once: by the owner's node, or with OWNER_DIED when the owner or its node is gone.
+//   H2. A question for a value is answered once: by the owner's node, or with OWNER_DIED when the owner or its node is gone; or the
+//       asker takes it back.
 //   H3. What was asked of a node that died is answered here.
 //   H5. A process's word that it lets go leaves for a node after others have its earlier words that it holds (ref-order.ts).
 //   H4. Before an owner hears of a borrower, or of who gave it the reference, its node has met theirs (N6 of raylet.ts).
@@ -55,7 +56,6 @@ export class Hub {
   // References
 
   route(from: WorkerTag, to: WorkerTag, body: RefMessage): void {
-    if (body.t === 'ref.lost') this.directory.giveUp(body.id, to)
     if (this.#view.isStranger(to)) return this.#await(to, { from, body })
     const nodeId = this.#view.nodeOf(to)
     if (nodeId === undefined || !this.#view.isRemote(to) || !this.#view.isNodeAlive(nodeId))
@@ -77,7 +77,6 @@ export class Hub {
     if ('borrower' in body) this.meet(body.borrower) // H4
     if ('via' in body) this.meet(body.via)
     if (body.t === 'ref.settle') this.meet(body.of)
-    if (body.t === 'ref.lost') this.#lost(body.id, to)
     if (body.t === 'ref.add' && !(this.isAlive(body.borrower) && this.isAlive(body.via))) return // H1
     if (body.t === 'ref.accept' && !this.isAlive(body.borrower)) return
     const known = body.t === 'ref.accept' ? { ...body, isLate: !this.isAlive(body.via) } : body
@@ -143,6 +142,22 @@ export class Hub {
     this.#out.toPeer(nodeId, { t: 'object.resolve', from, id })
   }
 
+  /** `from` does not care any more. Its question may wait here or at the owner's node, or be on its way there. */
+  unresolve(from: WorkerTag, id: ObjectId): void {
+    const owner = ownerOf(id)
+    this.directory.giveUp(id, from)
+    this.#unask(id, from)
+    const words = this.#strangers.get(owner)
+    if (words)
+      this.#strangers.set(
+        owner,
+        words.filter((word) => word.from !== from || word.body !== id),
+      )
+    const nodeId = this.#view.nodeOf(owner)
+    if (nodeId !== undefined && this.#view.isRemote(owner) && this.#view.isNodeAlive(nodeId))
+      this.#out.toPeer(nodeId, { t: 'object.unresolve', from, id })
+  }
+
   // Other nodes
 
   onPeer(nodeId: NodeId, message: RayletToRaylet): void {
@@ -191,12 +206,6 @@ export class Hub {
     if (!waiting?.delete(tag)) return false
     if (waiting.size === 0) this.#asked.delete(id)
     return true
-  }
-
-  /** Its question may have come to the owner's node after the word that it is lost had left there. */
-  #lost(id: ObjectId, tag: WorkerTag): void {
-    const nodeId = this.#view.nodeOf(ownerOf(id))
-    if (this.#unask(id, tag) && nodeId !== undefined) this.#out.toPeer(nodeId, { t: 'object.unresolve', from: tag, id })
   }
 
   #giveUp(id: ObjectId): void {

@@ -55,6 +55,16 @@ test('[ARCH-09] whoever asked for an object that nobody holds any more is forgot
   expect(raylet.stats().asked).toBe(0)
 })
 
+test('[ARCH-09] a question that comes when its object has gone is forgotten with the word that its asker waits no more', () => {
+  const { raylet, tell } = node()
+  tell(1, { t: 'object.unpublish', ids: [2 ** 32 + 1] })
+  tell(1, { t: 'ref.route', to: 2, body: { t: 'ref.lost', id: 2 ** 32 + 1 } })
+  tell(2, { t: 'object.resolve', id: 2 ** 32 + 1 })
+  expect(raylet.stats().asked).toBe(1)
+  tell(2, { t: 'object.unresolve', id: 2 ** 32 + 1 })
+  expect(raylet.stats().asked).toBe(0)
+})
+
 test('[ARCH-22] ends are told to nodes that have met this one; who hears of a process elsewhere has met its node first (N6)', () => {
   const { raylet, tell } = node()
   const view: NodeView = {
@@ -175,6 +185,8 @@ test('[ARCH-22] what concerns a process of a node that has just joined waits unt
   const accept = { t: 'ref.accept', id: 600 * 2 ** 32, borrower: 2, via: 1, isLate: false } as const
   expect(tell(2, { t: 'ref.route', to: 600, body: accept })).toEqual([])
   expect(tell(2, { t: 'object.resolve', id: 600 * 2 ** 32 })).toEqual([])
+  expect(tell(2, { t: 'object.resolve', id: 600 * 2 ** 32 + 1 })).toEqual([])
+  expect(tell(2, { t: 'object.unresolve', id: 600 * 2 ** 32 + 1 })).toEqual([])
   const view: NodeView = {
     state: 'ALIVE',
     ...{ nodeId: 'c', address: { host: '', port: 1 }, hostname: '', pid: 1, sessionDir: '' },

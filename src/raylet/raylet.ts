@@ -181,6 +181,8 @@ export class Raylet {
         return this.hub.directory.withdraw(message.ids)
       case 'object.resolve':
         return this.hub.resolve(from, message.id)
+      case 'object.unresolve':
+        return this.hub.unresolve(from, message.id)
       case 'object.free':
         return this.#free(message.storageIds, from)
       case 'ref.route':

@@ -68,3 +68,15 @@ test('[ARCH-21] a flush is answered after what came before it', () => {
   hub.onPeer(A, { t: 'ref.flush', flushId: 3 })
   expect(said()).toEqual(['ref.flushed 3a'])
 })
+
+test("[ARCH-21] a question that is taken back is told to the owner's node, also when it was answered", () => {
+  const { hub, said } = world()
+  const id = OF_A * 2 ** 32
+  hub.resolve(OWN, id)
+  hub.unresolve(OWN, id)
+  expect([said(), hub.asked]).toEqual([['object.resolve a', 'object.unresolve a'], 0])
+  hub.resolve(OWN, id)
+  hub.onPeer(A, { t: 'object.resolved', to: OWN, id, location: null, error: null })
+  hub.unresolve(OWN, id)
+  expect(said()).toEqual(['object.resolve a', 'object.unresolve a'])
+})

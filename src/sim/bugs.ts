@@ -208,6 +208,12 @@ export const BUGS: readonly Bug[] = [
       directory.onWorkerDied = (tag) => ({ ...onWorkerDied(tag), answers: [] })
     },
   },
+  {
+    name: 'unresolveLost',
+    what: 'who waits no more for a value does not say so',
+    seeds: 2000,
+    toNode: (message) => (message.t === 'object.unresolve' ? NOTHING : [message]),
+  },
   // Leases
   {
     name: 'grantTwice',

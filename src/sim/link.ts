@@ -15,6 +15,7 @@ const REPEATED = new Set([
   'object.publish',
   'object.unpublish',
   'object.resolve',
+  'object.unresolve',
   'object.free',
   'actor.create',
   'kv.put',

@@ -384,7 +384,7 @@ export type RayletToRaylet =
   | { readonly t: 'worker.unreachable'; readonly tag: WorkerTag }
   // Objects
   | { readonly t: 'object.resolve'; readonly from: WorkerTag; readonly id: ObjectId }
-  /** `from` has heard that it is lost: it waits no more. */
+  /** `from` waits no more. */
   | { readonly t: 'object.unresolve'; readonly from: WorkerTag; readonly id: ObjectId }
   | {
       readonly t: 'object.resolved'

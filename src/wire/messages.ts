@@ -309,6 +309,8 @@ export type ToNode =
   | { readonly t: 'object.withdraw'; readonly ids: readonly ObjectId[] }
   /** Answered by `object.resolved` when published, or at once if its owner is dead. */
   | { readonly t: 'object.resolve'; readonly id: ObjectId }
+  /** Who asked waits no more. An answer may come all the same. */
+  | { readonly t: 'object.unresolve'; readonly id: ObjectId }
   /** The copy is not at its usual place: where is it? Answered by `object.located`. */
   | { readonly t: 'object.locate'; readonly storageId: ObjectId }
   /** Who asked waits no more. An answer may come all the same. */
