@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { detectCpus, detectGpus, detectMemory } from './detect.ts'
 
 function machine(files: Readonly<Record<string, string>>): string {
-  const root = fs.mkdtempSync(path.join(os.tmpdir(), 'ray-ts-machine-'))
+  const root = fs.mkdtempSync(path.join(process.env.RAY_TMPDIR ?? os.tmpdir(), 'machine-'))
   for (const [name, text] of Object.entries(files)) {
     fs.mkdirSync(path.dirname(path.join(root, name)), { recursive: true })
     fs.writeFileSync(path.join(root, name), text)

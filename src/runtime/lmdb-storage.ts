@@ -11,6 +11,8 @@
 //       first is fenced if it was wrongly thought dead (a process of another machine or container cannot be looked up).
 //   M5. Transactions run on this thread: they are groups (StorageQueue), a wait for the disk holds up the GCS only, and an error of
 //       the disk is thrown where it happens.
+//   M6. A transaction begins only where the disk has room for it: one that lmdb fails to write (3.5.6) damages the memory of the
+//       process. So any failure of lmdb's own is lasting: this process ends, and another goes on from what is on the disk.
 
 import crypto from 'node:crypto'
 import fs from 'node:fs'
@@ -39,6 +41,9 @@ const OWNER = Buffer.from('\u0000owner')
 const META = { magic: 24, pageBytes: 48, lastPage: 144, transaction: 152, bytes: 168 } as const
 const MAGIC = 0xbeefc0de
 const PREFIX_BYTES = 12
+const PAGE_BYTES = 4096
+/** More than a transaction writes beside its values: pages of the tree, of the list of free pages, headers. */
+const TREE_PAGES = { transaction: 16, change: 3 } as const
 
 interface Owner {
   readonly pid: number
@@ -52,6 +57,7 @@ export class LmdbStorage implements GcsStorage {
   readonly #queue: StorageQueue
   readonly #owner: Owner
   #db: RootDatabase<Buffer, Buffer> | null = null
+  #isMade = false
 
   constructor(dir: string, options: StorageOptions = {}) {
     this.#dir = dir
@@ -110,6 +116,7 @@ export class LmdbStorage implements GcsStorage {
     await this.#queue.idle()
     this.#db = null
     try {
+      checkRoom(this.#dir)
       db.transactionSync(() => {
         if (this.#isMine(db)) db.removeSync(OWNER)
       })
@@ -121,6 +128,7 @@ export class LmdbStorage implements GcsStorage {
 
   #commit(changes: readonly StorageChange[]): void {
     const db = this.#opened()
+    checkRoom(this.#dir, changes)
     db.transactionSync(() => {
       if (!this.#isMine(db)) throw this.#inUse('it was taken over') // M4
       for (const { table, key, value } of changes) {
@@ -129,12 +137,14 @@ export class LmdbStorage implements GcsStorage {
         else db.removeSync(id)
       }
     })
-    const made = path.join(this.#dir, MADE)
-    if (!fs.existsSync(made)) fs.writeFileSync(made, '') // M3
+    if (this.#isMade) return
+    fs.writeFileSync(path.join(this.#dir, MADE), '') // M3
+    this.#isMade = true
   }
 
   /** One transaction looks who writes here, and notes this process. */
   #own(db: RootDatabase<Buffer, Buffer>): void {
+    checkRoom(this.#dir)
     db.transactionSync(() => {
       const owner = ownerOf(db)
       if (owner && isOwnerAlive(owner)) throw this.#inUse(`process ${owner.pid} uses it`)
@@ -176,8 +186,8 @@ export class LmdbStorage implements GcsStorage {
     if (code === MDB.corrupted || code === MDB.pageNotFound || code === MDB.invalid || code === MDB.version) {
       return { error: this.#damaged(messageOf(error)), isLasting: true }
     }
-    const detail = `${messageOf(error)}${isFull(this.#dir) ? ' (no space is left there)' : ''}`
-    return { error: makeError('GCS_STORAGE_FAILED', { place: this.#dir, detail }, { cause: error }), isLasting: false }
+    const made = makeError('GCS_STORAGE_FAILED', { place: this.#dir, detail: messageOf(error) }, { cause: error })
+    return { error: made, isLasting: !(error instanceof NoRoom) } // M6
   }
 
   #damaged(detail: string): RayError {
@@ -196,13 +206,14 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-function isFull(dir: string): boolean {
-  try {
-    const { bavail, bsize } = fs.statfsSync(dir)
-    return bavail * bsize < 1024 * 1024
-  } catch {
-    return false
-  }
+class NoRoom extends Error {}
+
+/** M6. Free pages inside the file are not counted: a disk that is nearly full should be heard of. */
+function checkRoom(dir: string, changes: readonly StorageChange[] = []): void {
+  let pages = TREE_PAGES.transaction
+  for (const { value } of changes) pages += TREE_PAGES.change + Math.ceil((value?.length ?? 0) / PAGE_BYTES)
+  const { bavail, bsize } = fs.statfsSync(dir)
+  if (bavail * bsize < pages * PAGE_BYTES) throw new NoRoom('no space is left there')
 }
 
 function isOwner(key: Uint8Array): boolean {

@@ -11,7 +11,7 @@ async function writeOn(): Promise<void> {
     const own = ++n
     await storage.write([
       { table: 'state', key: 'counter', value: Buffer.from(String(own)) },
-      { table: 'rows', key: String(own % 50), value: Buffer.alloc(1 + ((own * 997) % 20_000), String(own)) },
+      { table: 'rows', key: String(own % 50), value: Buffer.alloc(20 + ((own * 997) % 20_000), String(own)) },
       { table: 'rows', key: String((own + 25) % 50), value: null },
     ])
     process.stdout.write(`${own}\n`)

@@ -15,7 +15,7 @@ let store: NodeStore
 let recycled: number[]
 
 beforeEach(() => {
-  dir = fs.mkdtempSync(path.join(os.tmpdir(), 'node-store-'))
+  dir = fs.mkdtempSync(path.join(process.env.RAY_TMPDIR ?? os.tmpdir(), 'node-store-'))
   ShmControl.create(dir)
   recycled = []
   const config = {
