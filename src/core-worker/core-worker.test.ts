@@ -108,24 +108,52 @@ test('[ARCH-22] a lease that is granted again for a repeated request goes back',
   expect(kinds(core.drain())).toEqual(['lease.return'])
 })
 
+function requested(core: CoreWorker): string[] {
+  const messages = core.drain().flatMap((one) => (one.t === 'toNode' ? [one.message] : []))
+  return messages.flatMap((message) => (message.t === 'lease.request' ? [message.leaseId] : []))
+}
+
+const refuse = (core: CoreWorker, leaseId: string, code: string): void =>
+  core.onMessage(1, { t: 'lease.refused', leaseId, error: { code, params: {} } })
+
 test('[TASK-09] a worker that would not start is asked for again while another of the same kind runs what may wait for it', () => {
   const core = new CoreWorker(1, () => new Uint8Array(1))
   taskOf(core)
   taskOf(core)
-  const asked = (): string[] =>
-    core
-      .drain()
-      .flatMap((one) => (one.t === 'toNode' && one.message.t === 'lease.request' ? [one.message.leaseId] : []))
-  const [first = '', ...others] = asked()
+  const [first = '', other = ''] = requested(core)
   core.onMessage(0, { t: 'lease.granted', leaseId: first, worker: ADDRESS, gpuIds: [] })
   core.onConnected(7)
-  others.push(...asked())
-  const refuse = (leaseId: string, code: string): string[] => {
-    core.onMessage(1, { t: 'lease.refused', leaseId, error: { code, params: {} } })
-    return asked()
-  }
-  for (const leaseId of others.slice(1)) refuse(leaseId, 'INFEASIBLE')
-  const [again = ''] = refuse(others[0] ?? '', 'WORKER_START_FAILED')
-  expect(again).not.toBe('')
-  expect([refuse(again, 'INFEASIBLE'), core.openTasks]).toEqual([[], 2]) // It would be refused at once, for ever.
+  refuse(core, other, 'WORKER_START_FAILED')
+  expect([requested(core).length, core.openTasks]).toEqual([1, 2])
+})
+
+test('[TASK-17] what no node can hold any more fails while a task of its kind still runs, which may wait for it', () => {
+  const core = new CoreWorker(1, () => new Uint8Array(1))
+  const running = taskOf(core)
+  const waiting = taskOf(core)
+  const [first = '', other = ''] = requested(core)
+  core.onMessage(0, { t: 'lease.granted', leaseId: first, worker: ADDRESS, gpuIds: [] })
+  core.onConnected(7)
+  refuse(core, other, 'INFEASIBLE')
+  const failed = core.drain().flatMap((effect) => (effect.t === 'fail' ? effect.ids : []))
+  expect([failed, core.openTasks]).toEqual([[makeObjectId(1, waiting.sequence)], 1])
+  core.completeOne(2, running, VALUE, 10)
+  expect(core.openTasks).toBe(0)
+})
+
+test('[TASK-17] what was to replace an aged lease and is refused fails: once that lease is returned nothing would ask again', () => {
+  const core = new CoreWorker(1, () => new Uint8Array(1))
+  const first = taskOf(core)
+  const [leaseId = ''] = requested(core)
+  core.onMessage(0, { t: 'lease.granted', leaseId, worker: ADDRESS, gpuIds: [] })
+  core.onConnected(7)
+  core.completeOne(1999, first, VALUE, 10)
+  const late = plainTask(core.sequences(1))
+  core.createReturns(late)
+  core.submit(2000, late)
+  const [again = ''] = requested(core)
+  refuse(core, again, 'INFEASIBLE')
+  core.onTimer(2004, 'idleLeases')
+  expect(kinds(core.drain())).toEqual(['fail', 'lease.return'])
+  expect(core.openTasks).toBe(0)
 })

@@ -19,6 +19,7 @@ class Bench {
   readonly pushed = new Map<number, Task[]>()
   readonly requests: string[] = []
   readonly returned: string[] = []
+  readonly cancelled: string[] = []
 
   constructor(averageMicros: number) {
     this.fn = { key: 'fn:1', name: 'f', averageMicros }
@@ -34,6 +35,7 @@ class Bench {
       } else if (effect.t === 'toNode' && effect.message.t === 'lease.request')
         this.requests.push(effect.message.leaseId)
       else if (effect.t === 'toNode' && effect.message.t === 'lease.return') this.returned.push(effect.message.leaseId)
+      else if (effect.t === 'toNode' && effect.message.t === 'lease.cancel') this.cancelled.push(effect.message.leaseId)
     }
     this.submitter.check()
   }
@@ -101,18 +103,44 @@ describe('[ARCH-22] how far tasks are spread', () => {
   })
 })
 
-test('[EXTRA-02] when the last waiting task is taken out, the request for its worker goes too: it would count as demand for ever', () => {
+describe('[ARCH-22][EXTRA-02] no more workers are asked for than tasks wait (S6)', () => {
+  test('a worker that has nothing to do is used before another is asked for', () => {
+    const bench = new Bench(-1)
+    bench.submit(0, 1)
+    bench.grant(0, 7)
+    bench.finishAll(0, 7, 10_000)
+    bench.submit(1, 1)
+    expect([bench.inflight(7), bench.requests]).toEqual([1, []])
+  })
+
+  test('one that was granted takes a task: no request replaces it', () => {
+    const bench = new Bench(-1)
+    bench.submit(0, 2)
+    bench.grant(0, 7)
+    expect([bench.inflight(7), bench.requests]).toEqual([1, ['1.2']])
+  })
+
+  test('as others take what waits, the newest requests are withdrawn', () => {
+    const bench = new Bench(10_000)
+    bench.submit(0, 3)
+    bench.grant(0, 7)
+    expect([bench.requests, bench.cancelled]).toEqual([['1.2', '1.3'], []])
+    bench.finishAll(10, 7, 10_000)
+    expect(bench.cancelled).toEqual(['1.3'])
+  })
+})
+
+test('[EXTRA-02] a waiting task that is taken out takes the request for its worker with it: it would count as demand for ever', () => {
   const submitter = new TaskSubmitter(1)
   const fn: RemoteFunctionEntry = { key: 'fn:1', name: 'f', averageMicros: -1 }
   const [one, other] = [taskOf(fn), taskOf(fn)]
   const effects: CoreOutput[] = []
+  const messages = () => effects.splice(0).flatMap((effect) => (effect.t === 'toNode' ? [effect.message] : []))
   for (const task of [one, other]) submitter.submit(0, task, effects)
-  const asked = effects.splice(0).flatMap((effect) => (effect.t === 'toNode' ? [effect.message] : []))
-  expect(asked.every(({ t }) => t === 'lease.request')).toBe(true)
+  expect(messages().map(({ t }) => t)).toEqual(['lease.request', 'lease.request'])
   expect(submitter.remove(one, effects)).toBe(true)
-  expect(effects).toEqual([])
+  expect(messages()).toEqual([{ t: 'lease.cancel', leaseId: '1.2' }])
   expect(submitter.remove(other, effects)).toBe(true)
-  const ids = asked.flatMap((message) => (message.t === 'lease.request' ? [message.leaseId] : []))
-  expect(effects).toEqual(ids.map((leaseId) => ({ t: 'toNode', message: { t: 'lease.cancel', leaseId } })))
+  expect(messages()).toEqual([{ t: 'lease.cancel', leaseId: '1.1' }])
   expect(submitter.stats().requests).toBe(0)
 })

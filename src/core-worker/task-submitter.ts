@@ -13,11 +13,12 @@
 //
 // Invariants:
 //   S1. A task is in one place: in its class's queue, or in flight on one target.
-//   S2. For every class with waiting tasks there is a lease, or a request for one on its way.
+//   S2. For every class with waiting tasks there is a lease at work, or a request for one on its way.
 //   S3. A lease is returned once. An idle one is kept `IDLE_LEASE_MS`, so that call after call finds it.
 //   S5. Tasks whose stored arguments lie mostly on another node have a pool of their own by that node, so that the worker that is asked for
 //       there (locality) is not given to others.
 //   S4. Of a dead worker's tasks only the first in flight had begun; only it pays with a retry.
+//   S6. No more workers are asked for than tasks wait: who could take one already has been looked at before.
 
 import { invariant } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
@@ -107,20 +108,23 @@ export class TaskSubmitter {
     if (lease.inflight.size === 0) this.#arm(now, effects)
   }
 
-  /** No lease of this class will ever come: all that waits fails, unless there are others. `mayAskAgain`: another try may succeed. */
+  /**
+   * `mayAskAgain`: another try may succeed. Else no lease of this class will ever come, and all that waits fails, also where leases are
+   * open still: what runs there may wait for what waits here.
+   */
   onRefused(now: Ms, leaseId: LeaseId, mayAskAgain: boolean, effects: Effects): readonly Task[] {
     const pool = this.#requests.get(leaseId)
     if (!pool) return []
     this.#requests.delete(leaseId)
     pool.requests.delete(leaseId)
-    if (pool.leases.some((lease) => !lease.isClosed)) {
-      // What runs there may wait for what waits here.
-      if (mayAskAgain) this.#pump(now, pool, effects)
+    if (mayAskAgain && pool.leases.some((lease) => !lease.isClosed)) {
+      this.#pump(now, pool, effects)
       return []
     }
-    this.#cancelRequests(pool, effects)
     const failed: Task[] = []
     for (let task = pool.queue.shift(); task; task = pool.queue.shift()) failed.push(task)
+    this.#cancelSurplus(pool, effects)
+    this.#dropIfEmpty(pool)
     return failed
   }
 
@@ -154,7 +158,7 @@ export class TaskSubmitter {
     if (task.target !== null || task.schedulingClass === null) return false
     const pool = this.#pools.get(this.#keyOf(task, task.schedulingClass))
     if (pool?.queue.remove((other) => other === task) === undefined) return false
-    if (pool.queue.length === 0) this.#cancelRequests(pool, effects)
+    this.#cancelSurplus(pool, effects)
     return true
   }
 
@@ -218,9 +222,11 @@ export class TaskSubmitter {
 
   check(): void {
     for (const pool of this.#pools.values()) {
-      const isOpen = pool.leases.some((lease) => !lease.isClosed)
-      const isServed = pool.queue.length === 0 || isOpen || pool.requests.size > 0
+      const isAtWork = pool.leases.some((lease) => !lease.isClosed && lease.inflight.size > 0)
+      const isServed = pool.queue.length === 0 || isAtWork || pool.requests.size > 0
       invariant(isServed, `S2: ${pool.queue.length} tasks of ${pool.key} wait for nothing`)
+      const { length } = pool.queue
+      invariant(pool.requests.size <= length, `S6: ${pool.requests.size} workers are asked for ${length} tasks`)
       for (const lease of pool.leases) {
         for (const task of lease.inflight) invariant(task.target === lease, `S1: task ${task.sequence}`)
       }
@@ -259,12 +265,17 @@ export class TaskSubmitter {
 
   #pump(now: Ms, pool: ClassPool, effects: Effects): void {
     const { queue, leases } = pool
-    if (queue.length > 0) this.#request(now, pool, effects)
+    let hasAsked = false
     while (queue.length > 0) {
       const task = queue.peek() as Task
       const cost = costOf(task)
-      const lease = this.#leaseFor(now, pool, task, cost)
-      if (!lease) break
+      const lease = this.#leaseFor(now, pool, task, cost, hasAsked)
+      if (!lease && hasAsked) break
+      if (!lease) {
+        this.#request(now, pool, effects)
+        hasAsked = true
+        continue
+      }
       queue.shift()
       task.target = lease
       task.costMicros = cost
@@ -272,7 +283,7 @@ export class TaskSubmitter {
       lease.inflight.add(task)
       effects.push({ t: 'push', target: lease, task })
     }
-    if (queue.length === 0 && pool.requests.size > 0) this.#cancelRequests(pool, effects)
+    this.#cancelSurplus(pool, effects)
     if (leases.length > 0 && queue.length === 0) this.#yieldToOthers(pool, effects)
   }
 
@@ -283,8 +294,11 @@ export class TaskSubmitter {
     task.target = null
   }
 
-  /** One that is busy but has not enough to do yet, else the least busy one. Linear: one owner holds few leases of a class. */
-  #leaseFor(now: Ms, pool: ClassPool, task: Task, cost: number): Lease | undefined {
+  /**
+   * One that is busy but has not enough to do yet, else the least busy one: one with nothing to do, or, once others were asked for (`mayQueue`),
+   * one that has less than its share. Linear: one owner holds few leases of a class.
+   */
+  #leaseFor(now: Ms, pool: ClassPool, task: Task, cost: number, mayQueue: boolean): Lease | undefined {
     const { leases } = pool
     const enough = isTiny(task) ? WINDOW_MICROS : SPREAD_MICROS
     let best: Lease | undefined
@@ -295,7 +309,7 @@ export class TaskSubmitter {
       if (!best || lease.backlogMicros < best.backlogMicros) best = lease
     }
     if (!best || best.inflight.size === 0) return best
-    return best.backlogMicros + cost <= Math.min(WINDOW_MICROS, fairShare(pool, cost)) ? best : undefined
+    return mayQueue && best.backlogMicros + cost <= Math.min(WINDOW_MICROS, fairShare(pool, cost)) ? best : undefined
   }
 
   #request(now: Ms, pool: ClassPool, effects: Effects): void {
@@ -312,12 +326,15 @@ export class TaskSubmitter {
     }
   }
 
-  #cancelRequests(pool: ClassPool, effects: Effects): void {
-    for (const leaseId of pool.requests) {
+  /** S6. The oldest stay: they come first. */
+  #cancelSurplus(pool: ClassPool, effects: Effects): void {
+    const { length } = pool.queue
+    if (pool.requests.size <= length) return
+    for (const leaseId of [...pool.requests].slice(length)) {
+      pool.requests.delete(leaseId)
       this.#requests.delete(leaseId)
       effects.push({ t: 'toNode', message: { t: 'lease.cancel', leaseId } })
     }
-    pool.requests.clear()
     this.#dropIfEmpty(pool)
   }
 
