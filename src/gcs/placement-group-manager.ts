@@ -308,11 +308,9 @@ export class PlacementGroupManager {
     const own = bundlesOf(group, indices).filter(({ phase }) => phase === 'preparing')
     if (own.length === 0) return
     this.#changed(group)
-    for (const bundle of own) {
-      bundle.phase = isReserved ? 'prepared' : 'none' // Nothing to return there.
-      if (!isReserved) bundle.nodeId = null
-    }
+    // What was refused is returned too: a node that was asked again after its connection broke may have said yes the second time.
     if (!isReserved) return this.#failAttempt(group, 'a node has less free than it said')
+    for (const bundle of own) bundle.phase = 'prepared'
     if (group.bundles.some(({ phase }) => phase === 'preparing')) return
     group.state = group.state === 'PENDING' ? 'PREPARED' : group.state
     for (const nodeId of nodesOf(group, 'prepared')) this.#commit(group, nodeId)

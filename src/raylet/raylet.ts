@@ -52,9 +52,9 @@ export class Raylet {
   readonly view: ClusterView
   readonly hub: Hub
   readonly spill: Spill
+  readonly draining = new Draining()
   readonly #groups: Groups
   readonly #reports: Reports
-  readonly #draining = new Draining()
   readonly #out = new Outbox()
   readonly #config: RayletConfig
   readonly #memory: MemoryGuard
@@ -93,10 +93,6 @@ export class Raylet {
     else this.#onLocal(input.event)
     this.#planReport()
     return this.#out.take()
-  }
-
-  get isDraining(): boolean {
-    return this.#draining.isOn
   }
 
   stats(): Readonly<Record<string, number>> {
@@ -465,9 +461,9 @@ export class Raylet {
   }
 
   #drain(drain: NodeDrain): void {
-    if (!this.#draining.begin(drain)) return
+    if (!this.draining.begin(drain)) return
     this.view.changeSelf(this.#self('DRAINING'))
-    for (const request of [...this.leases.queue()]) if (this.#draining.refuses(request.spec)) this.#sendBack(request)
+    for (const request of [...this.leases.queue()]) if (this.draining.refuses(request.spec)) this.#sendBack(request)
     this.#grantAll()
     this.#leaveIfDone()
   }
@@ -475,7 +471,7 @@ export class Raylet {
   #leaveIfDone(): void {
     const hasDrivers = [...this.#clients.values()].includes('driver')
     if (this.leases.leases.size === 0 && this.leases.waiting === 0 && !hasDrivers)
-      this.#local({ t: 'leaveIfEmpty', detail: this.#draining.detail })
+      this.#local({ t: 'leaveIfEmpty', detail: this.draining.detail })
     this.#out.timer('leave', this.#now + LEAVE_EVERY_MS)
   }
 
@@ -566,7 +562,7 @@ export class Raylet {
   /** Of another node, or the GCS: may it wait here, or be granted at once? */
   #takes(leaseId: LeaseId, spec: LeaseSpec, mayWait: boolean): boolean {
     if (this.leases.knows(leaseId)) return true
-    if (this.#draining.refuses(spec)) return false
+    if (this.draining.refuses(spec)) return false
     if (spec.strategy.kind === 'bundle') return mayWait ? this.leases.bundles.has(spec) : this.leases.bundleIsFree(spec)
     return mayWait || fits(spec.resources, this.leases.room)
   }

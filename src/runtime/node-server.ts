@@ -706,7 +706,7 @@ export class NodeServer {
     return {
       nodeId,
       alive: true,
-      isDraining: this.#raylet.isDraining,
+      isDraining: this.#raylet.draining.isOn,
       address: this.#address.host,
       hostname: os.hostname(),
       pid: process.pid,

@@ -4,7 +4,7 @@
 
 import type { RemoteFunctionEntry } from '../core-worker/effects.ts'
 import type { Gcs } from '../gcs/gcs.ts'
-import { type ActorId, type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { type ActorId, type NodeId, type ObjectId, ownerOf, type PlacementGroupId, type WorkerTag } from '../ids/ids.ts'
 import type { Bug } from './bugs.ts'
 import type { CoreShell } from './core-shell.ts'
 import type { Faults } from './faults.ts'
@@ -37,6 +37,7 @@ export class Cluster {
   readonly hadStartFailures: boolean
   #pids = 100
   #actorIds = 0
+  #groupIds = 0
   readonly #functions = new Map<CoreShell, Map<string, RemoteFunctionEntry>>()
   readonly #roads = new Map<string, Road>()
   readonly #spoilt = new Set<string>()
@@ -102,6 +103,10 @@ export class Cluster {
 
   nodeOf(tag: WorkerTag): SimNode | undefined {
     return this.shells.get(tag)?.node
+  }
+
+  nextGroupId(): PlacementGroupId {
+    return (++this.#groupIds).toString(16).padStart(36, '0')
   }
 
   nextActorId(): ActorId {

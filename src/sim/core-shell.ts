@@ -7,7 +7,7 @@
 import { CoreWorker } from '../core-worker/core-worker.ts'
 import type { CoreOutput, Failure, Target, Task } from '../core-worker/effects.ts'
 import { Replies } from '../core-worker/replies.ts'
-import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { type JobId, makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { InvariantError } from '../kernel/invariant.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { deserialize, encodeSmall, type SerializedValue, serialize } from '../values/index.ts'
@@ -51,6 +51,7 @@ export class CoreShell {
   readonly host: HostOf
   /** References and handles that the program of this process holds. */
   readonly refs = new Set<SimRef>()
+  readonly jobId: JobId
   isClosed = false
   onBlocked: (() => void) | null = null
   onUnblocked: (() => void) | null = null
@@ -65,12 +66,19 @@ export class CoreShell {
   readonly #microtasks: (() => void)[] = []
   #isPerforming = false
 
-  constructor(cluster: Cluster, node: SimNode, os: SimProcess, tag: WorkerTag, link: ControlLink) {
+  constructor(
+    cluster: Cluster,
+    node: SimNode,
+    os: SimProcess,
+    registered: FromNode & { t: 'registered' },
+    link: ControlLink,
+  ) {
     this.cluster = cluster
     this.node = node
     this.os = os
     this.link = link
-    this.core = new CoreWorker(tag, encodePrimitive)
+    this.jobId = registered.jobId
+    this.core = new CoreWorker(registered.tag, encodePrimitive)
     this.#replies = new Replies(this.core, (task, bytes, micros) =>
       this.core.completeWithError(this.now, task, bytes, task.retryOn?.(bytes) ?? false, micros),
     )

@@ -66,6 +66,8 @@ function perform(program: Program, how: Drive, wanted: Await): void {
       return os.after(wanted.ms, go)
     case 'sleep':
       return os.after(wanted.ms, go)
+    case 'until':
+      return wanted.when(go)
     case 'die':
       if (wanted.how === 'exitActor') shell.cluster.exitActor(shell)
       return os.die(

@@ -57,7 +57,7 @@ export function* settleProgram(state: DriverState): Program {
   return undefined
 }
 
-function* getQuietly(ref: SimRef, timeoutMs: number | null = null): Generator<Await, unknown, unknown> {
+export function* getQuietly(ref: SimRef, timeoutMs: number | null = null): Generator<Await, unknown, unknown> {
   try {
     return yield { t: 'get', ids: [ref.id], timeoutMs }
   } catch (error) {
@@ -199,14 +199,14 @@ function putOne(shell: CoreShell, random: Random, held: readonly SimRef[]): SimR
   return new SimRef(shell, id)
 }
 
-interface Around {
+export interface Around {
   readonly held: readonly SimRef[]
   readonly actors: readonly SimRef[]
   readonly depth: number
   readonly isActor: boolean
 }
 
-function makeScript(random: Random, faults: Faults, around: Around): Script {
+export function makeScript(random: Random, faults: Faults, around: Around): Script {
   const ops: Op[] = []
   const { held, actors, isActor } = around
   const refs: SimRef[] = []

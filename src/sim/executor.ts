@@ -74,6 +74,7 @@ export class SimExecutor {
   readonly #shell: CoreShell
   readonly #peers = new Set<Peer>()
   readonly #tasks = new WorkerQueue<Job, true>()
+  /** For good: of one whose constructor threw nothing comes any more. */
   #isBecoming = false
   #actor: ActorState | null = null
   readonly kept: SimRef[] = []
@@ -261,7 +262,6 @@ export class SimExecutor {
     cluster.judge.onIncarnation(this.#shell, spec.actorId, incarnation)
     this.#isBecoming = true
     const started = (error: Uint8Array | null): void => {
-      this.#isBecoming = false
       if (!error) this.#actor = { spec, incarnation, running: 0, queue: [], isFinishing: false }
       link.send({ t: 'actor.started', actorId: spec.actorId, incarnation, error })
     }

@@ -5,6 +5,7 @@
 //   J2. A task begins at most once more than it may be retried; a call of an actor starts in the order of submission.
 //   J3. A task arrives at a worker that its owner has leased. An actor has at most one live incarnation.
 //   J5. A worker's CPU is lent exactly while it waits.
+//   J6. A node that is being drained grants nothing new, but in bundles that it has.
 //   J4. An object lives while a living process holds a reference to it; its stored copy too.
 // Liveness, at the end (`checkEnd`): nothing waits, and when all references are dropped all tables are empty.
 
@@ -20,11 +21,12 @@ import {
 } from '../ids/ids.ts'
 import { InvariantError, invariant } from '../kernel/invariant.ts'
 import type { Granted } from '../raylet/lease-manager.ts'
-import type { ActorSpec, Resources, ToNode } from '../wire/messages.ts'
+import type { ActorSpec, LeaseId, Resources, ToNode } from '../wire/messages.ts'
 import type { LinkEnd } from '../wire/resume.ts'
 import { STREAMING } from '../wire/task-frames.ts'
 import type { Cluster } from './cluster.ts'
 import type { CoreShell } from './core-shell.ts'
+import { GroupJudge } from './group-judge.ts'
 import type { FailureInfo } from './handles.ts'
 import type { SimNode } from './node.ts'
 import { numberOf, type Script } from './programs.ts'
@@ -76,19 +78,25 @@ export class Judge {
   readonly #lives = new Map<WorkerTag, Life>()
   /** What dead processes held or had given away: their word of it may be lost with them, and the object with it. */
   readonly #tainted = new Set<ObjectId>()
+  /** In the arguments of actors that have ended: nobody waits for what their constructors, and tasks of those, still do with them. */
+  readonly #given = new Set<ObjectId>()
   /** How often a leased worker has said that it waits, and not yet that it goes on. */
   readonly #waits = new Map<WorkerTag, { readonly lease: Granted; readonly count: number }>()
   readonly #declared = new Set<SimNode>()
   /** Processes that have ended, or whose nodes were declared dead. */
   readonly #ended = new Set<WorkerTag>()
+  /** Leases that nodes had granted before they were drained. */
+  readonly #drained = new Map<SimNode, ReadonlySet<LeaseId>>()
+  readonly groups: GroupJudge
   #order = 0
   readonly counts: Record<string, number> = {}
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster
+    this.groups = new GroupJudge(cluster)
   }
 
-  #count(what: string): void {
+  count(what: string): void {
     this.counts[what] = (this.counts[what] ?? 0) + 1
   }
 
@@ -118,7 +126,7 @@ export class Judge {
     }
     this.#tasks.set(id, record)
     this.#scripts.set(script.n, script)
-    this.#count(task.actorId === null ? 'tasks' : 'calls')
+    this.count(task.actorId === null ? 'tasks' : 'calls')
     this.#cluster.world.log(
       `${shell.os.name} submits ${id} script ${script.n} retries ${options.retries}${task.actorId === null ? '' : ` to ${task.actorId.slice(-4)}`}`,
     )
@@ -132,14 +140,14 @@ export class Judge {
   onCreate(shell: CoreShell, spec: ActorSpec, script: Script): void {
     this.#scripts.set(script.n, script)
     this.#actors.set(spec.actorId, { spec, script, deaths: 0, kills: 0, isEnded: false })
-    this.#count('actors')
+    this.count('actors')
     this.#cluster.world.log(`${shell.os.name} creates actor ${spec.actorId} handle ${spec.handleId}`)
   }
 
   onCancel(id: ObjectId): void {
     const record = this.#taskOf.get(id) ?? this.#tasks.get(id)
     if (record) record.isCancelled = true
-    this.#count('cancels')
+    this.count('cancels')
   }
 
   onFree(id: ObjectId): void {
@@ -149,11 +157,13 @@ export class Judge {
   /** It may die from now on: killed, out of scope, ended by itself. */
   onActorEnded(actorId: ActorId): void {
     const record = this.#actors.get(actorId)
-    if (record) record.isEnded = true
+    if (!record) return
+    record.isEnded = true
+    for (const id of record.spec.argRefs) this.#given.add(id)
   }
 
   onPush(shell: CoreShell, target: Target, task: Task): void {
-    this.#count('pushes')
+    this.count('pushes')
     if (this.#cluster.isAlive(target.address.tag)) return
     const record = this.#tasks.get(makeObjectId(shell.tag, task.sequence))
     if (record) record.deaths++
@@ -196,7 +206,7 @@ export class Judge {
     const maxRestarts = this.#actors.get(actorId)?.spec.maxRestarts ?? 0
     invariant(maxRestarts < 0 || incarnation <= maxRestarts, `J3: ${actorId} restarts more than ${maxRestarts} times`)
     this.#lives.set(worker.tag, { actorId, incarnation, last: new Map() })
-    this.#count('incarnations')
+    this.count('incarnations')
   }
 
   actorOn(tag: WorkerTag): Life | undefined {
@@ -210,13 +220,27 @@ export class Judge {
 
   /** To be called before its effects: a node that it has just declared dead is no more, whatever still runs there. */
   onGcsStep(): void {
-    const { nodes, shells } = this.#cluster
+    const { nodes, shells, net } = this.#cluster
+    if (net.groupMakers > 0) this.groups.check()
     for (const node of nodes) {
       if (this.#declared.has(node) || !this.#cluster.isDeclaredDead(node)) continue
       this.#declared.add(node)
-      this.#count('nodesDead')
+      this.count('nodesDead')
       this.#cluster.world.log(`node${node.index} is declared dead`)
       for (const shell of shells.values()) if (shell.node === node) this.onProcessEnd(shell.tag)
+    }
+  }
+
+  /** J6, after a step. */
+  onRayletStep(node: SimNode): void {
+    if (this.#cluster.net.groupMakers > 0) this.groups.check()
+    const { leases, draining } = node.raylet
+    if (!draining.isOn) return
+    const before = this.#drained.get(node) ?? new Set(leases.leases.keys())
+    this.#drained.set(node, before)
+    for (const { leaseId, spec } of leases.leases.values()) {
+      const isOld = before.has(leaseId) || spec.strategy.kind === 'bundle'
+      invariant(isOld, `J6: ${node.os.name} is drained, and grants ${leaseId}`)
     }
   }
 
@@ -254,7 +278,7 @@ export class Judge {
 
   onValue(shell: CoreShell, id: ObjectId, value: unknown): void {
     if (this.#isOut(shell)) return
-    this.#count('values')
+    this.count('values')
     const expected = this.#expected.get(id)
     if (expected === undefined) return
     const got = typeof value === 'number' ? value : (value as { n?: unknown } | undefined)?.n
@@ -263,7 +287,7 @@ export class Judge {
 
   onFailure(shell: CoreShell, id: ObjectId, failure: FailureInfo): void {
     if (this.#isOut(shell)) return
-    this.#count(failure.kind)
+    this.count(failure.kind)
     this.#cluster.world.log(`${shell.os.name} get ${id} fails: ${failure.kind} of ${failure.origin || failure.of}`)
     const isExplained = this.#explains(shell, id, failure)
     invariant(
@@ -285,10 +309,13 @@ export class Judge {
       case 'workerCrashed':
       case 'actorUnavailable':
         return (
-          record !== undefined && record.options.retries >= 0 && record.deaths + record.begun > record.options.retries
+          this.groups.isGone(record?.options.strategy) ||
+          (record !== undefined && record.options.retries >= 0 && record.deaths + record.begun > record.options.retries)
         )
       case 'refused':
-        return this.#cluster.hadStartFailures || record === undefined || !this.#fitsSomewhere(record.options)
+        if (this.#cluster.hadStartFailures || record === undefined) return true
+        if (record.options.strategy?.kind === 'bundle') return this.groups.isGone(record.options.strategy)
+        return !this.#fitsSomewhere(record.options)
       case 'actorDied':
         return this.#mayBeDead(record?.actorId ?? null)
       case 'createRefused':
@@ -318,11 +345,12 @@ export class Judge {
     const actor = this.#actors.get(actorId ?? '')
     if (!actor) return false
     const { spec } = actor
+    if (this.groups.isGone(spec.lease.strategy)) return true
     if (actor.isEnded || spec.name !== null || this.#cluster.hadStartFailures) return true
     if (!this.#cluster.isAlive(spec.owner)) return true
     if (actor.script.ops.some((op) => op.t === 'throw')) return true
     const asked = { resources: spec.placementResources, strategy: spec.lease.strategy } as CallOptions
-    if (!this.#fitsSomewhere(asked)) return true
+    if (spec.lease.strategy.kind !== 'bundle' && !this.#fitsSomewhere(asked)) return true
     const deadNodes = this.#cluster.nodes.filter((node) => !this.#cluster.isNodeAlive(node)).length
     return spec.maxRestarts >= 0 && actor.deaths + actor.kills + deadNodes > spec.maxRestarts
   }
@@ -403,10 +431,9 @@ export class Judge {
     const { owned } = owner.core.table
     if (this.#isOut(owner)) return
     for (const holder of this.#cluster.shells.values()) {
-      // Of an actor that has ended nobody waits for what its constructor still does with its arguments.
       if (!holder.os.isAlive || this.#isOut(holder) || this.#hasEndedActor(holder.tag)) continue
       for (const ref of holder.refs) {
-        if (ownerOf(ref.id) !== owner.tag || this.#tainted.has(ref.id)) continue
+        if (ownerOf(ref.id) !== owner.tag || this.#tainted.has(ref.id) || this.#given.has(ref.id)) continue
         const object = owned.get(ref.id)
         invariant(object !== undefined, `J4: ${ref.id} is dropped by its owner while ${holder.tag} holds it`)
         if (object.state.kind !== 'stored') continue
@@ -476,6 +503,7 @@ export class Judge {
     const { raylet, store, os } = node
     const { gcs } = this.#cluster
     invariant(!this.#cluster.isDeclaredDead(node), `K4: ${os.name} was declared dead, and goes on`)
+    invariant(!raylet.draining.isOn, `J6: ${os.name} was drained, and goes on`)
     const { workers: _, starting, ...rest } = raylet.stats()
     const left = Object.entries(rest).filter(([, count]) => count > 0)
     invariant(
@@ -487,6 +515,7 @@ export class Judge {
       `leak: stored copies ${store.ids()}, ${store.booked} booked in ${os.name}`,
     )
     if (this.#cluster.isAlone) return
+    this.groups.checkEnd(node)
     for (const { nodeId, keptBytes } of node.peers?.open() ?? []) {
       const isLiving = this.#cluster.isNodeAlive(this.#cluster.nodeById(nodeId))
       invariant(isLiving && keptBytes === 0, `leak: ${os.name} keeps ${keptBytes} bytes for ${nodeId.slice(0, 2)}`)

@@ -1,5 +1,6 @@
 // Deliberate bugs of what only several nodes need: hub, spilled leases, views, membership, links. As in `bugs.ts`.
 
+import type { WorkerTag } from '../ids/ids.ts'
 import type { NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
 import type { Bug } from './bugs.ts'
 
@@ -231,6 +232,102 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
     raylet: ({ view }) => {
       const nodeOf = view.nodeOf.bind(view)
       view.nodeOf = (tag) => nodeOf(tag === 0 ? 1 : tag)
+    },
+  },
+  // Placement groups
+  {
+    name: 'bundlesNotReturned',
+    what: 'bundles of a group that is gone, or could not be made, stay reserved',
+    seeds: 60,
+    toRaylet: (message) =>
+      message.t === 'bundles.do' ? [{ ...message, steps: message.steps.filter(({ t }) => t !== 'return') }] : [message],
+  },
+  {
+    name: 'refusedNotReturned',
+    what: 'a bundle that was refused, and then reserved when it was asked for again, is not returned',
+    seeds: 1500,
+    gcs: ({ groups }) => {
+      const answered = groups.answered.bind(groups)
+      const drain = groups.drain.bind(groups)
+      let refuser: string[] = []
+      groups.answered = (now, answer) => {
+        if (answer.t === 'prepared' && !answer.isReserved)
+          refuser = answer.bundles.indices.map((index) => `${answer.bundles.groupId} ${index}`)
+        answered(now, answer)
+      }
+      groups.drain = () => {
+        const effects = drain().filter(
+          (effect) =>
+            effect.t !== 'bundles' ||
+            effect.step.t !== 'return' ||
+            !effect.step.bundles.indices.some((index) => refuser.includes(`${effect.step.bundles.groupId} ${index}`)),
+        )
+        refuser = []
+        return effects
+      }
+    },
+  },
+  {
+    name: 'bundlesOnTheDead',
+    what: 'bundles of a node that died are not placed anew',
+    seeds: 200,
+    gcs: ({ groups }) => {
+      groups.nodeDied = () => {}
+    },
+  },
+  {
+    name: 'groupsOutliveJobs',
+    what: 'placement groups outlive the job that made them',
+    seeds: 400,
+    gcs: ({ groups }) => {
+      groups.jobEnded = () => {}
+    },
+  },
+  {
+    name: 'groupChangesUntold',
+    what: 'who follows a group hears of it once',
+    seeds: 200,
+    raylet: (raylet) => {
+      const step = raylet.step.bind(raylet)
+      const heard = new Set<string>()
+      raylet.step = (now, input) => {
+        const message = input.kind === 'local' && input.event.t === 'fromGcs' ? input.event.message : null
+        if (message?.t !== 'group.is') return step(now, input)
+        if (heard.has(message.group.groupId)) return []
+        heard.add(message.group.groupId)
+        return step(now, input)
+      }
+    },
+  },
+  {
+    name: 'usersOutliveBundles',
+    what: 'workers go on in bundles that were given back',
+    seeds: 200,
+    raylet: (raylet) => {
+      const step = raylet.step.bind(raylet)
+      const isOut = (tag: WorkerTag): boolean => raylet.pool.workers.get(tag)?.endReason?.reason === 'groupRemoved'
+      raylet.step = (now, input) =>
+        step(now, input).filter(
+          (effect) => effect.kind !== 'local' || effect.event.t !== 'killProcess' || !isOut(effect.event.tag),
+        )
+    },
+  },
+  // Draining
+  {
+    name: 'drainedTakesWork',
+    what: 'a node that is being drained takes requests',
+    seeds: 400,
+    raylet: ({ draining }) => {
+      draining.refuses = () => false
+    },
+  },
+  {
+    name: 'drainedStays',
+    what: 'a node that was drained goes on when its time is over',
+    seeds: 400,
+    gcs: (gcs) => {
+      const step = gcs.step.bind(gcs)
+      gcs.step = (now, input) => (input.kind === 'timer' && input.key.startsWith('drained ') ? [] : step(now, input))
     },
   },
   // Links and connections

@@ -29,6 +29,8 @@ export interface NetFaults {
   readonly longestCutMs: Ms
   /** Everything from and to these is later. */
   readonly slowMs: readonly Ms[]
+  /** In each driver so many make placement groups, beside all else. */
+  readonly groupMakers: number
   readonly spreadChance: number
   readonly affinityChance: number
 }
@@ -37,11 +39,11 @@ const ALONE = {
   gcsCrashEveryMs: 0,
   spoilEveryMs: 0,
   ...{ lateNode: -1, lateAtMs: 0, crashEveryMs: 0, pauseEveryMs: 0, cutEveryMs: 0, resetEveryMs: 0, longestCutMs: 0 },
-  ...{ slowMs: [], spreadChance: 0, affinityChance: 0 },
+  ...{ slowMs: [], spreadChance: 0, affinityChance: 0, groupMakers: 0 },
 }
 
 /** `nodes`: so many; 0: as the seed has it. */
-export function drawNet({ net: random, gcs }: World, faults: Faults, nodes: number): NetFaults {
+export function drawNet({ net: random, gcs, groups }: World, faults: Faults, nodes: number): NetFaults {
   const drawn = random.chance(0.5) ? 1 : random.int(2, 4)
   const count = nodes > 0 ? nodes : drawn
   if (count === 1) return { ...ALONE, totals: [faults.total] }
@@ -61,6 +63,7 @@ export function drawNet({ net: random, gcs }: World, faults: Faults, nodes: numb
     spreadChance: random.chance(0.5) ? random.next() * 0.5 : 0,
     affinityChance: random.chance(0.5) ? random.next() * 0.4 : 0,
     gcsCrashEveryMs: gcs.chance(0.4) ? 100 + gcs.next() * 1900 : 0,
+    groupMakers: groups.chance(0.35) ? groups.int(1, 3) : 0,
     spoilEveryMs: gcs.chance(0.1) ? 300 + gcs.next() * 3000 : 0,
   }
 }
@@ -107,7 +110,7 @@ export function planNetFaults(cluster: Cluster, home: SimNode): void {
   const drains = new Random(world.seed ^ 0x2545f491)
   const drained = targets.filter((node) => node !== home)
   if (drained.length > 0 && drains.chance(0.2)) {
-    world.after(drains.next() * 2000, () => {
+    world.after(drains.next() * drains.next() * 1500, () => {
       const node = drains.pick(drained)
       const deadlineMs = 50 + drains.next() * 1500
       world.log(`node${node.index} is drained within ${deadlineMs.toFixed(0)} ms`)

@@ -226,7 +226,7 @@ export class SimNode {
     }
     cluster.judge.onNodeMessage(client.tag, message)
     const input = { kind: 'message', from: client.tag, message } as const
-    const isForGcs = message.t.startsWith('actor.') || message.t.startsWith('kv.')
+    const isForGcs = /^(actor|kv|pg)\./.test(message.t)
     if (isForGcs) this.#gcs.send({ t: 'forward', from: client.tag, message })
     else this.#perform(this.raylet.step(cluster.world.now, input))
   }
@@ -356,6 +356,7 @@ export class SimNode {
 
   #perform(effects: ReturnType<Raylet['step']>): void {
     this.raylet.check()
+    this.cluster.judge.onRayletStep(this)
     for (const effect of effects) {
       if (effect.kind === 'send') this.#send(effect.to, effect.message)
       else if (effect.kind === 'timer') {

@@ -39,6 +39,8 @@ export type Await =
   | { readonly t: 'wait'; readonly ids: readonly ObjectId[]; readonly count: number; readonly timeoutMs: Ms | null }
   | { readonly t: 'next'; readonly stream: Stream }
   | { readonly t: 'item'; readonly value: unknown; readonly index: number }
+  /** Until somebody says so. */
+  | { readonly t: 'until'; readonly when: (go: () => void) => void }
   | { readonly t: 'die'; readonly how: 'exit' | 'kill' | 'exitActor' }
 
 /** Yields what it waits for; what comes back is its result, or is thrown. */

@@ -8,6 +8,8 @@ import type { CoreShell } from './core-shell.ts'
 import { drive } from './drive.ts'
 import { type DriverState, driverProgram, resetScripts, settleProgram } from './driver.ts'
 import { drawFaults, healed } from './faults.ts'
+import { groupProgram } from './groups.ts'
+import type { SimRef } from './handles.ts'
 import { drawNet, planNetFaults } from './net-faults.ts'
 import type { SimNode } from './node.ts'
 import { World } from './world.ts'
@@ -93,7 +95,20 @@ function play(cluster: Cluster): void {
   endAll(cluster) // A detached actor whose driver died while its creation was on its way.
   world.run(world.now + QUIET_MS)
   world.run(world.now + QUIET_MS, () => cluster.areLinksIdle)
+  if (cluster.net.groupMakers > 0) proveGroups(cluster)
   cluster.judge.checkEnd()
+}
+
+/** Nothing is used any more: everything can be reserved. */
+function proveGroups(cluster: Cluster): void {
+  const { world, nodes } = cluster
+  const { groups } = cluster.judge
+  if (!nodes.some((node) => cluster.isNodeAlive(node))) return
+  groups.makeProof()
+  world.run(world.now + SETTLE_MS, () => groups.isProven)
+  invariant(groups.isProven, 'P4: a group of all CPUs is not made, although nothing runs')
+  groups.endProof()
+  world.run(world.now + QUIET_MS)
 }
 
 /** Where a driver runs: on any node that is there. */
@@ -139,6 +154,17 @@ function runDriver(shell: CoreShell, state: DriverState): void {
     })
   }
   shell.os.after(0, start)
+  for (let count = shell.cluster.net.groupMakers; count > 0; count--) shell.os.after(0, () => driveGroups(shell, state))
+}
+
+function driveGroups(shell: CoreShell, state: DriverState): void {
+  state.background++
+  const scope: SimRef[] = []
+  const onDone = (): void => {
+    for (const ref of scope) ref.drop()
+    state.background--
+  }
+  drive(groupProgram(shell), { shell, scope, onItem: null, onDone })
 }
 
 /** Kills a worker at a moment of its own, again and again, until the faults end. */

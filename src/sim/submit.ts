@@ -42,6 +42,7 @@ export interface NewActor {
   readonly placement: Resources
   /** Top-level references: it is made when they have values. */
   readonly dependencies: readonly SimRef[]
+  readonly strategy?: SchedulingStrategy
 }
 
 export interface Stream {
@@ -76,7 +77,7 @@ export function submitTask(shell: CoreShell, script: Script, wanted: CallOptions
 
 /** Where there are several nodes: some tasks are spread, some belong to one node, some wait for the node that comes late. */
 function anywhere({ cluster }: CoreShell, options: CallOptions): CallOptions {
-  if (cluster.isAlone) return options
+  if (cluster.isAlone || options.strategy) return options
   const { net, world } = cluster
   if (net.lateNode >= 0 && world.net.chance(LATE_CHANCE))
     return { ...options, resources: { CPU: 5_000, late: 10_000 }, onInfeasible: 'wait' }
@@ -139,7 +140,7 @@ export function createActor(shell: CoreShell, script: Script, actor: NewActor): 
   const handleId = makeObjectId(core.tag, core.sequences(1))
   core.table.create(handleId, actorId)
   const written = writeArguments(shell, [script, ...actor.dependencies])
-  const { strategy } = shell.cluster.isAlone ? {} : strategyOf(shell.cluster)
+  const { strategy } = actor.strategy ? actor : shell.cluster.isAlone ? {} : strategyOf(shell.cluster)
   const spec: ActorSpec = {
     actorId,
     className: 'A',

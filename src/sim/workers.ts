@@ -32,7 +32,7 @@ export function boot(cluster: Cluster, node: SimNode, how: Booting): void {
     os,
     (message) => {
       if (message.t === 'registered') {
-        shell = new CoreShell(cluster, node, os, message.tag, link)
+        shell = new CoreShell(cluster, node, os, message, link)
         cluster.shells.set(message.tag, shell)
         onReady(shell)
         return

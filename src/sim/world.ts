@@ -23,6 +23,8 @@ export class World {
   readonly net: Random
   /** For the ends of the GCS. */
   readonly gcs: Random
+  /** For placement groups. */
+  readonly groups: Random
   /** Lines of what happened, when asked for. */
   readonly trace: string[] | null
   now: Ms = 0
@@ -39,6 +41,7 @@ export class World {
     this.tears = new Random(~seed)
     this.net = new Random(seed ^ 0x5bd1e995)
     this.gcs = new Random(seed ^ 0x27d4eb2f)
+    this.groups = new Random(seed ^ 0x68e31da4)
     this.trace = keepsTrace ? [] : null
   }
 
