@@ -106,14 +106,13 @@ function warnOfLongWaits({ runtime, waiting, warned }: Watch, afterMs: number): 
 
 function stateOf(id: ObjectId, { core }: CoreRuntime): string {
   if (ownerOf(id) !== core.tag) return 'another process owns it and has no value for it yet.'
-  const task = core.task(sequenceOf(id))
-  if (!task) return 'its value has not come yet.'
-  if (task.target) return `${task.fn.name} runs on the worker with pid ${task.target.address.pid}.`
-  if (task.openDependencies > 0) return `${task.fn.name} waits for its arguments.`
-  const { schedulingClass } = task
-  if (!schedulingClass) return `${task.fn.name} waits for its actor to start.`
-  const asked = formatResources(schedulingClass.spec.resources)
-  return `${task.fn.name} waits for free resources: it asks for ${asked} (see ray.availableResources()).`
+  const maker = core.makerOf(id)
+  if (!maker) return 'its value has not come yet.'
+  const { name, place } = maker
+  if (place.kind === 'process') return `${name} runs on the worker with pid ${place.pid}.`
+  if (place.kind === 'arguments') return `${name} waits for its arguments (see \`ray why\`).`
+  if (place.kind === 'actor') return `${name} waits for its actor to start.`
+  return `${name} waits for free resources: it asks for ${formatResources(place.asked)} (see \`ray why\`).`
 }
 
 function warnOfTinyTasks(watch: Watch): void {

@@ -30,7 +30,9 @@ export function addClusterCommands(program: Command): void {
     .action(saysErrors(async (flags) => (await import('./status.ts')).status(flags)))
   program
     .command('why')
-    .description('what waits for a worker, which resource is short on which node, and who holds it')
+    .description(
+      'what waits: which resource is short where and who holds it, which argument is missing and what makes it',
+    )
     .argument('[name]', 'of a function, an actor or its class (default: all that wait, placement groups too)')
     .option('--address <host:port>', 'of the cluster (default: RAY_ADDRESS, else the one on this machine)')
     .action((name: string | undefined, flags: { address?: string }, command: Command) =>

@@ -1,10 +1,12 @@
 // What `ray why` prints: for all that waits, node by node what it is short of there and who holds that.
 
+import { formatObjectId, type ObjectId } from '../ids/ids.ts'
 import { bundleResourceName } from '../scheduling/bundle-names.ts'
 import { formatConditions, satisfies } from '../scheduling/labels.ts'
 import { formatResources, fromUnits } from '../scheduling/resources.ts'
-import type { ClusterStatus, NodeView, NodeWork, RunningLease, WaitingLeases } from '../wire/cluster.ts'
+import type { ClusterStatus, NodeView } from '../wire/cluster.ts'
 import type { Resources } from '../wire/messages.ts'
+import type { Maker, NodeWork, RunningLease, WaitingLeases } from '../wire/work.ts'
 
 /** `work` null: its raylet does not answer. */
 export interface NodeAnswer {
@@ -12,14 +14,29 @@ export interface NodeAnswer {
   readonly work: NodeWork | null
 }
 
+type Process = NodeWork['processes'][number]
+
 const HOLDERS_MAX = 10
 
-export function whyText(status: ClusterStatus, answers: readonly NodeAnswer[], name?: string): string {
+export interface WhyOptions {
+  /** Only what bears it. */
+  readonly name?: string
+  /** Of values that others wait for than their owners. */
+  readonly makers: ReadonlyMap<ObjectId, Maker>
+}
+
+export function whyText(
+  status: ClusterStatus,
+  answers: readonly NodeAnswer[],
+  { name, makers }: WhyOptions = { makers: new Map() },
+): string {
   const all = [...answers.flatMap(({ work }) => work?.waiting ?? []), ...status.actors]
   const waiting = all.filter((one) => name === undefined || one.name === name)
   const blocks = summed(waiting).map((one) => leaseLines(one, answers))
+  const processes = answers.flatMap(({ work }) => work?.processes ?? [])
+  blocks.push(...processes.flatMap((one) => argumentLines(one, answers, { makers, ...(name ? { name } : {}) })))
   if (name === undefined) blocks.push(...status.groups.map(groupLines))
-  const silent = answers.filter(({ work }) => work === null).map(({ node }) => `${nodeName(node)} does not answer.`)
+  const silent = answers.flatMap(({ node, work }) => silence(node, work))
   if (blocks.length === 0) blocks.push(nothingLines(answers, name))
   return [...blocks.map((lines) => lines.join('\n')), ...silent].join('\n\n')
 }
@@ -148,13 +165,51 @@ function groupLines({ strategy, bundles, count, reason }: ClusterStatus['groups'
   return [`${groups} (${strategy}) ${count === 1 ? 'waits' : 'wait'} for ${asked}`, `  ${reason}`]
 }
 
+/** Tasks of one process that wait for their arguments, name by name. */
+function argumentLines(process: Process, answers: readonly NodeAnswer[], { name, makers }: WhyOptions): string[][] {
+  const byName = new Map<string, Process['waiting'][number][]>()
+  for (const one of process.waiting) {
+    if (name !== undefined && one.name !== name) continue
+    byName.set(one.name, [...(byName.get(one.name) ?? []), one])
+  }
+  return [...byName].map(([own, all]) => {
+    // One task may wait for several values.
+    const count = Math.max(...all.map(({ tasks }) => tasks))
+    const some = `${all.length > 1 || process.isCut ? 'at least ' : ''}${count} task${count === 1 ? '' : 's'}`
+    const head = `${own}: ${some} of pid ${process.pid} (job ${process.jobId}) ${count === 1 ? 'waits' : 'wait'} for arguments`
+    const lines = all.map(({ id, values, maker }) => {
+      const others = values > 1 ? ` and ${values - 1} more` : ''
+      const made = makerText(maker ?? makers.get(id), answers)
+      return `  ObjectRef(${formatObjectId(id, process.jobId)})${others}: ${made}`
+    })
+    return [head, ...lines]
+  })
+}
+
+function makerText(maker: Maker | undefined, answers: readonly NodeAnswer[]): string {
+  if (!maker) return 'no task is known that makes it; it may be on its way, or be made again'
+  const { name, place } = maker
+  if (place.kind === 'arguments') return `${name} makes it, which waits for its own arguments`
+  if (place.kind === 'actor') return `${name} makes it, which waits for its actor to start`
+  if (place.kind === 'worker') return `${name} makes it, which waits for a worker with ${formatResources(place.asked)}`
+  const node = answers.find((one) => one.node.nodeId === place.nodeId)?.node
+  return `${name} makes it, which is with pid ${place.pid}${node ? ` on ${nodeName(node)}` : ''}`
+}
+
+/** Who could have said more. */
+function silence(node: NodeView, work: NodeWork | null): string[] {
+  if (work === null) return [`${nodeName(node)} does not answer.`]
+  return work.silent.map(
+    (pid) => `Process ${pid} on ${nodeName(node)} does not answer: it computes. What its tasks wait for is not known.`,
+  )
+}
+
 function nothingLines(answers: readonly NodeAnswer[], name: string | undefined): string[] {
-  if (name === undefined) return ['Nothing waits for a worker.']
-  const lines = [`Nothing of the name '${name}' waits for a worker.`]
+  if (name === undefined) return ['Nothing waits.']
+  const lines = [`Nothing of the name '${name}' waits.`]
   for (const { node, work } of answers)
     for (const { name: own, pid, isBlocked } of work?.running ?? [])
       if (own === name)
         lines.push(`  It runs on ${nodeName(node)}, pid ${pid}${isBlocked ? ', and waits for values there' : ''}.`)
-  if (lines.length === 1) lines.push('  It may be over, or wait for its arguments.')
   return lines
 }

@@ -18,6 +18,7 @@ import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import type { ActorInfo, ActorSpec, ExitInfo, FromNode, ToNode } from '../wire/messages.ts'
 import { isAmong } from '../wire/tag-map.ts'
 import { STREAMING } from '../wire/task-frames.ts'
+import type { Maker } from '../wire/work.ts'
 import { type ActorFailure, ActorSubmitter } from './actor-submitter.ts'
 import { Dependencies, type Resolution } from './dependencies.ts'
 import type { CoreEffect, CoreOutput, Effects, Failure, Task } from './effects.ts'
@@ -25,6 +26,7 @@ import { type LineageRecord, recordOf } from './lineage.ts'
 import { ReferenceTable, type ValueState } from './reference-table.ts'
 import { Streams } from './streams.ts'
 import { TaskSubmitter } from './task-submitter.ts'
+import { listWaiting, makerOf, type WaitingList } from './waiting-tasks.ts'
 
 export type CoreInput =
   | { readonly t: 'submit'; readonly task: Task }
@@ -139,6 +141,17 @@ export class CoreWorker {
 
   task(sequence: number): Task | undefined {
     return this.#open.get(sequence)
+  }
+
+  /** Tasks that wait for their arguments, with what makes these. */
+  waiting(): WaitingList {
+    return listWaiting(this.#dependencies.pairs(), (id) => this.#taskOf(id))
+  }
+
+  /** The open task that makes a value of ours. */
+  makerOf(id: ObjectId): Maker | undefined {
+    const task = this.#taskOf(id)
+    return task && makerOf(task)
   }
 
   /** A good reply with one value: the hot path. */

@@ -25,6 +25,11 @@ export class Dependencies {
     return this.#waiting.size
   }
 
+  /** Values that are not there, each with a task that waits for it. */
+  *pairs(): Iterable<readonly [ObjectId, Task]> {
+    for (const [id, tasks] of this.#waiting) for (const task of tasks) yield [id, task]
+  }
+
   /** `undefined`: the task waits, and will come out of `onReady`. */
   add(task: Task, effects: Effects): Resolution | undefined {
     if (task.args !== null) return { task, error: null }

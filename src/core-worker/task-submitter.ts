@@ -316,8 +316,9 @@ export class TaskSubmitter {
     const wanted = Math.min(pool.leases.length + REQUESTS_SPARE, wantedMore(now, pool))
     if (pool.requests.size >= wanted) return
     const { spec } = pool.schedulingClass
-    const locality = pool.queue.peek()?.locality
-    const asked = locality ? { ...spec, locality } : spec
+    const { fn, locality } = pool.queue.peek() as Task
+    // Functions share classes: people look for the one that waits (`ray why`).
+    const asked = { ...spec, name: fn.name, ...(locality ? { locality } : {}) }
     while (pool.requests.size < wanted) {
       const leaseId = `${this.#tag}.${++this.#leaseCounter}`
       pool.requests.add(leaseId)

@@ -15,7 +15,7 @@ import { errorFromWire } from '../errors/index.ts'
 import type { ActorId, NodeId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { fits } from '../scheduling/resources.ts'
-import type { GcsToNode, NodeState, NodeToGcs, WaitingLeases } from '../wire/cluster.ts'
+import type { GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
 import type {
   ActorInfo,
   ActorSpec,
@@ -29,6 +29,7 @@ import type {
   WireError,
   WorkerAddress,
 } from '../wire/messages.ts'
+import type { WaitingLeases } from '../wire/work.ts'
 import { ActorStates } from './actor-states.ts'
 import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
 

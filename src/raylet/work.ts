@@ -1,11 +1,11 @@
 // What runs on this node and what waits here, as plain data for people (`ray why`).
 
-import type { NodeWork, RunningLease, WaitingLeases } from '../wire/cluster.ts'
 import type { LeaseSpec } from '../wire/messages.ts'
+import type { NodeWork, RunningLease, WaitingLeases } from '../wire/work.ts'
 import { shapeOf } from './lease-manager.ts'
 import { GCS, type Raylet } from './raylet.ts'
 
-export function workOf({ leases, pool, spill }: Raylet): NodeWork {
+export function workOf({ leases, pool, spill }: Raylet): Omit<NodeWork, 'processes' | 'silent'> {
   const running: RunningLease[] = []
   for (const { worker, spec, held, blocked } of leases.leases.values()) {
     const process = pool.workers.get(worker)

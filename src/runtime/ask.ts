@@ -1,9 +1,13 @@
 // Asks a GCS how its cluster is, or to drain a node, and a raylet what it does: one connection, one answer.
 
+import net from 'node:net'
 import { errorFromWire, makeError } from '../errors/index.ts'
-import type { ClusterStatus, DrainAnswer, DrainRequest, NodeWork } from '../wire/cluster.ts'
-import { formatAddress } from './cluster-files.ts'
-import { dialTcp } from './tcp.ts'
+import type { ClusterStatus, DrainAnswer, DrainRequest } from '../wire/cluster.ts'
+import { decodeMessage } from '../wire/codec.ts'
+import { PROTOCOL_VERSION } from '../wire/messages.ts'
+import type { LocalAnswer, LocalAsk, NodeWork, WorkQuestion } from '../wire/work.ts'
+import { formatAddress, nodeSocketOf } from './cluster-files.ts'
+import { dialTcp, FramedSocket } from './tcp.ts'
 
 export interface AskOptions {
   readonly host: string
@@ -25,8 +29,18 @@ export function askDrain(options: AskOptions, request: DrainRequest): Promise<Dr
 }
 
 /** Of the raylet at that address. @throws as `askStatus`. */
-export function askWork(options: AskOptions): Promise<NodeWork> {
-  return ask(options, 'work', null) as Promise<NodeWork>
+export function askWork(options: AskOptions, question: WorkQuestion): Promise<NodeWork> {
+  return ask(options, 'work', question) as Promise<NodeWork>
+}
+
+/** Of a node that is alone, by its socket. @throws as `askStatus`. */
+export function askLocalStatus(sessionDir: string): Promise<ClusterStatus> {
+  return askLocal(sessionDir, { about: 'status', ids: [] }) as Promise<ClusterStatus>
+}
+
+/** @throws as `askStatus`. */
+export function askLocalWork(sessionDir: string, question: WorkQuestion): Promise<NodeWork> {
+  return askLocal(sessionDir, { about: 'work', ...question }) as Promise<NodeWork>
 }
 
 function ask(options: AskOptions, purpose: 'status' | 'drain' | 'work', question: unknown): Promise<unknown> {
@@ -42,5 +56,24 @@ function ask(options: AskOptions, purpose: 'status' | 'drain' | 'work', question
       onFrame: () => {},
       onClose: () => reject(makeError('NO_CLUSTER', { detail: `no GCS answers at ${formatAddress({ host, port })}` })),
     })
+  })
+}
+
+function askLocal(sessionDir: string, question: Pick<LocalAsk, 'about' | 'ids'>): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const detail = `the node of ${sessionDir} does not answer`
+    const socket = net.connect(nodeSocketOf(sessionDir))
+    const timer = setTimeout(() => socket.destroy(), TIMEOUT_MS)
+    socket.once('close', () => clearTimeout(timer))
+    const framed = new FramedSocket(socket, {
+      onFrame: (buffer, start, end) => {
+        const answer = decodeMessage<LocalAnswer>(buffer.subarray(start, end))
+        if (answer.error) reject(errorFromWire(answer.error))
+        else resolve(answer.detail)
+        framed.destroy()
+      },
+      onClose: () => reject(makeError('NO_CLUSTER', { detail })),
+    })
+    framed.send({ t: 'ask', protocol: PROTOCOL_VERSION, ...question } as LocalAsk)
   })
 }

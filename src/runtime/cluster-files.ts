@@ -87,6 +87,18 @@ export function readStarted(sessionDir: string): StartedNode | null {
   }
 }
 
+/** Programs of this machine that have a cluster of their own, in the order of their starts: their session folders. */
+export function localSessions(
+  root: string = tempRoot(),
+): { readonly sessionDir: string; readonly pid: number | null }[] {
+  const dirs = listDir(root).filter((name) => name.startsWith('session_'))
+  return dirs.sort().flatMap((name) => {
+    const sessionDir = path.join(root, name)
+    if (!isNodeAlive(sessionDir) || fs.existsSync(path.join(sessionDir, CLUSTER_FILE))) return []
+    return [{ sessionDir, pid: notedProcess(path.join(sessionDir, PID_FILES.driver)) }]
+  })
+}
+
 /** The session folder of a node of that cluster that lives on this machine; of the head, if there is a choice. */
 export function sessionOf(address: string): string | null {
   const nodes = startedNodes().filter(

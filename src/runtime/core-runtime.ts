@@ -34,6 +34,7 @@ import {
 import { packData } from '../wire/codec.ts'
 import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, SpillLocation, WorkerAddress } from '../wire/messages.ts'
 import { writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
+import type { ProcessWork } from '../wire/work.ts'
 import { errorFor } from './failures.ts'
 import { Handles } from './handles.ts'
 import type { NodeLink } from './node-link.ts'
@@ -405,6 +406,9 @@ export class CoreRuntime {
       case 'object.collect':
         this.store.collect()
         return
+      case 'work.ask':
+        this.link.send({ t: 'work.is', question: message.question, work: this.#workOf(message.ids) })
+        return
       case 'object.spilled':
         this.store.spilled(message.storageIds)
         return
@@ -431,6 +435,14 @@ export class CoreRuntime {
         this.core.onMessage(now(), message)
         this.perform()
     }
+  }
+
+  #workOf(ids: readonly ObjectId[]): ProcessWork {
+    const makers = ids.flatMap((id) => {
+      const maker = this.core.makerOf(id)
+      return maker ? [[id, maker] as const] : []
+    })
+    return { jobId: this.identity.jobId, ...this.core.waiting(), makers }
   }
 
   /** Calls back with the error if the GCS refuses the actor. */

@@ -33,6 +33,7 @@ import { Peers } from './peers.ts'
 import { noteProcess, randomHex, removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
 import { offerFolder } from './shm/shared-folder.ts'
+import { Survey } from './survey.ts'
 import { type OutputLines, WorkerOutput } from './worker-output.ts'
 
 /** A dead worker's pipes stay open when a child that left its group inherited them: its end is reported all the same. */
@@ -77,6 +78,7 @@ export class NodeServer {
   readonly #store: NodeStore
   readonly #transfer: ObjectTransfer
   readonly #logs: LogRoads
+  readonly #survey: Survey
   readonly #clients = new Map<WorkerTag, Client>()
   readonly #processes = new Map<string, WorkerProcess>()
   readonly #byTag = new Map<WorkerTag, WorkerProcess>()
@@ -131,6 +133,12 @@ export class NodeServer {
       freed: (storageIds) => this.#peers && this.#transfer.freed(storageIds),
       evicted: (storageIds) => this.#transfer.evicted(storageIds),
     })
+    this.#survey = new Survey({
+      send: (to, message) => this.#send(to, message),
+      processes: () => this.#clients.values(),
+      here: () => workOf(this.#raylet),
+      status: () => (this.#gcs instanceof LocalGcs ? this.#gcs.gcs.status() : null),
+    })
     this.#transfer = this.#makeTransfer()
     this.#logs = new LogRoads({
       host: cluster?.host ?? '',
@@ -176,7 +184,7 @@ export class NodeServer {
     await this.#join()
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'start' }))
     this.#watchMemory()
-    if (this.#config.cluster) this.#watchStore()
+    this.#watchStore()
   }
 
   /** Becomes a member; alone, of a cluster of one. */
@@ -186,7 +194,7 @@ export class NodeServer {
       this.#peers = await Peers.listen(nodeId, cluster, {
         hello: (peer) => this.#raylet.hello(this.#clusterId, PROTOCOL_VERSION, peer),
         onBulk: this.#transfer.accept,
-        work: () => workOf(this.#raylet),
+        work: (question) => this.#survey.work(question),
         onLost: (nodeId, detail) => {
           const event = { t: 'peerLost', nodeId, detail } as const
           this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
@@ -319,6 +327,7 @@ export class NodeServer {
   #receive(client: Client, message: ToNode): void {
     if (client.kind === null) {
       if (message.t === 'register') this.#register(client, message)
+      else if (message.t === 'ask') void this.#survey.answer(message).then((answer) => this.#write(client, answer))
       else client.socket.destroy()
       return
     }
@@ -354,6 +363,8 @@ export class NodeServer {
         this.#send(client.tag, { t: 'node.statsAre', requestId: message.requestId, stats })
         return
       }
+      case 'work.is':
+        return this.#survey.onAnswer(client.tag, message)
       case 'log.flush':
         return this.#logs.flush(() => this.#send(client.tag, { t: 'log.flushed', requestId: message.requestId }))
       case 'worker.unreachable':
@@ -460,6 +471,7 @@ export class NodeServer {
     this.#clients.delete(tag)
     if (this.#isEnding) return
     this.#logs.remove(tag)
+    this.#survey.onGone(tag)
     for (const [owner, storageIds] of this.#store.madeBy(tag)) this.#tellLeft(owner, tag, storageIds)
     this.#store.onWorkerDied(tag)
     this.#transfer.readerGone(tag)

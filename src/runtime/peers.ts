@@ -1,7 +1,8 @@
 // A node's connections with other nodes: listens for them, and begins each with a hello.
 
 import type { NodeId } from '../ids/ids.ts'
-import type { NodeAddress, NodeWork, RayletToRaylet } from '../wire/cluster.ts'
+import type { NodeAddress, RayletToRaylet } from '../wire/cluster.ts'
+import type { NodeWork, WorkQuestion } from '../wire/work.ts'
 import type { ClusterConfig } from './node-config.ts'
 import { PeerLinks } from './peer-link.ts'
 import { type OnGreeted, TcpListener, tell } from './tcp.ts'
@@ -15,7 +16,7 @@ export interface PeersEvents {
   /** A node that wants to pull chunks. */
   readonly onBulk: OnGreeted
   /** For people who ask. */
-  work(): NodeWork
+  work(question: WorkQuestion): Promise<NodeWork>
 }
 
 export class Peers {
@@ -39,7 +40,7 @@ export class Peers {
       purposes: {
         peer: (socket, greeting) => links?.accept(socket, greeting),
         bulk: events.onBulk,
-        work: (socket) => tell(socket, events.work()),
+        work: (socket, { detail }) => void events.work(detail as WorkQuestion).then((work) => tell(socket, work)),
       },
     })
     const address = { host, port: listener.port }

@@ -17,7 +17,6 @@ import type { FollowedGroup, GroupStrategy } from './groups.ts'
 import type {
   ExitInfo,
   FromNode,
-  LabelConditions,
   LeaseId,
   LeaseSpec,
   LogBatch,
@@ -29,6 +28,7 @@ import type {
   WireError,
   WorkerAddress,
 } from './messages.ts'
+import type { WaitingLeases } from './work.ts'
 
 /** Tags `first … first + count - 1`. */
 export interface TagBlock {
@@ -163,38 +163,6 @@ export interface GroupDemand {
   readonly count: number
   /** Why the first of them waits. */
   readonly reason: string
-}
-
-/** A lease on a node: one task after another, or an actor. */
-export interface RunningLease {
-  readonly name: string
-  readonly isActor: boolean
-  readonly pid: number
-  readonly jobId: JobId
-  /** Now: a worker that waits in `get` has lent its CPU. */
-  readonly held: Resources
-  readonly isBlocked: boolean
-}
-
-/** Requests for workers that ask for the same and wait at one raylet. */
-export interface WaitingLeases {
-  readonly name: string
-  readonly isActor: boolean
-  readonly jobId: JobId
-  readonly resources: Resources
-  readonly strategy: SchedulingStrategy
-  readonly selectors: readonly LabelConditions[]
-  readonly priority: number
-  readonly count: number
-}
-
-/** What runs on a node and what waits there, for people: asked of its raylet with the purpose 'work', and answered in the welcome. */
-export interface NodeWork {
-  /** With its bundles, under their names (bundle-names.ts). */
-  readonly total: Resources
-  readonly free: Resources
-  readonly running: readonly RunningLease[]
-  readonly waiting: readonly WaitingLeases[]
 }
 
 /** What `ray status` shows: asked of the GCS by whoever greets it with the purpose 'status', and answered in the welcome. */

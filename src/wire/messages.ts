@@ -14,6 +14,7 @@
 
 import type { ActorId, JobId, NodeId, ObjectId, PlacementGroupId, WorkerId, WorkerTag } from '../ids/ids.ts'
 import type { GroupAnswer, GroupRequest } from './groups.ts'
+import type { LocalAnswer, LocalAsk, WorkAsk, WorkIs } from './work.ts'
 
 /** Resource name to amount, in units of 0.0001 (L3). Names: 'CPU', 'GPU', 'memory' and custom ones. */
 export type Resources = Readonly<Record<string, number>>
@@ -372,6 +373,8 @@ export type ToNode =
   /** Answered when what workers have printed so far, on all nodes, has been sent. */
   | { readonly t: 'log.flush'; readonly requestId: number }
   /** From the driver that started this node. */
+  | WorkIs
+  | LocalAsk
   | { readonly t: 'node.shutdown' }
 
 /** Bytes `offset … offset+size` of the file `path`. */
@@ -476,6 +479,8 @@ export type FromNode =
   | { readonly t: 'cluster.nodesAre'; readonly requestId: number; readonly nodes: readonly NodeInfo[] }
   | { readonly t: 'node.statsAre'; readonly requestId: number; readonly stats: Readonly<Record<string, unknown>> }
   | { readonly t: 'log.flushed'; readonly requestId: number }
+  | WorkAsk
+  | LocalAnswer
   /** To drivers: lines that workers printed. */
   | { readonly t: 'log.lines'; readonly batch: LogBatch }
   | { readonly t: 'node.ending'; readonly detail: string }

@@ -39,7 +39,7 @@ class Trainer {
 }
 
 test('[ARCH-22] names the resource that is short, on which node, and who holds it; then that nothing waits', async () => {
-  expect(await why()).toBe('Nothing waits for a worker.\n')
+  expect(await why()).toBe('Nothing waits.\n')
   const trainer = ray.remote(Trainer).options({ numGpus: 1 }).remote()
   const pid = await ray.get(trainer.pid.remote())
   const learn = ray.remote(function learn() {
@@ -60,7 +60,7 @@ It begins when enough of that is given back, or when a node with room joins.
   expect(await why('Trainer')).toContain(`It runs on node ${far} (127.0.0.1), pid ${pid}`)
   ray.kill(trainer)
   expect(await ray.get(refs)).toEqual([1])
-  await until(async () => (await why()) === 'Nothing waits for a worker.\n', 'nothing waits')
+  await until(async () => (await why()) === 'Nothing waits.\n', 'nothing waits')
 })
 
 test('[ARCH-22] what no node could ever hold, labels, actors and placement groups', async () => {
@@ -85,5 +85,39 @@ test('[ARCH-22] what no node could ever hold, labels, actors and placement group
   ray.cancel(never)
   ray.kill(big)
   ray.util.removePlacementGroup(group)
-  await until(async () => (await why()) === 'Nothing waits for a worker.\n', 'nothing waits')
+  await until(async () => (await why()) === 'Nothing waits.\n', 'nothing waits')
+})
+
+test('[ARCH-22][TASK-14] tasks that wait for their arguments: what makes these, and where that runs, whoever owns it', async () => {
+  const gate = new ray.util.Queue<number>()
+  const slow = ray.remote(async function slow(end: ray.util.Queue<number>) {
+    await end.get()
+    return process.pid
+  })
+  const gather = ray.remote(function gather(...all: number[]) {
+    return all.length
+  })
+  const begun = slow.options({ numGpus: 1 }).remote(gate)
+  await until(async () => (await why('slow')).includes('It runs on'), 'slow runs')
+  const [, pid] = /pid (\d+)/.exec(await why('slow')) ?? []
+  const ends = [gather.remote(begun, begun), gather.remote(begun)]
+  const outer = ray
+    .remote(function outer(box: { ref: ray.ObjectRef<number> }) {
+      return ray.get(gather.remote(box.ref))
+    })
+    .options({ numCpus: 0 })
+    .remote({ ref: begun })
+  const job = ray.getRuntimeContext().getJobId()
+  const made = `slow makes it, which is with pid ${pid} on node ${far} (127.0.0.1)`
+  await until(async () => (await why('gather')).split('\n\n').length === 2, 'both processes say what waits')
+  const text = await why('gather')
+  const id = begun.hex()
+  expect(text).toContain(
+    `gather: 2 tasks of pid ${process.pid} (job ${job}) wait for arguments\n  ObjectRef(${id}): ${made}\n`,
+  )
+  expect(text).toMatch(new RegExp(`gather: 1 task of pid (?!${process.pid})\\d+ \\(job ${job}\\) waits for arguments`))
+  expect(text.split(made)).toHaveLength(3)
+  await gate.put(1)
+  expect(await ray.get([...ends, outer])).toEqual([2, 1, 1])
+  await until(async () => (await why()) === 'Nothing waits.\n', 'nothing waits')
 })
