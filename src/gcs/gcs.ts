@@ -78,6 +78,8 @@ export class Gcs {
   /** What each node held when it registered last. */
   readonly #held = new Map<NodeId, NodeState['actors']>()
   readonly #jobOf = new Map<WorkerTag, JobId>()
+  /** Drivers that wait for their jobs: their nodes do not count them among their processes yet. */
+  readonly #beginning = new Set<WorkerTag>()
   #clusterId: string
   #jobs = 0
   #recorded = ''
@@ -215,11 +217,13 @@ export class Gcs {
         return this.#toNode(nodeId, { t: 'nodes.told', question: message.question })
       case 'worker.joined':
         this.nodes.joined(nodeId, message.tag)
+        this.#beginning.delete(message.tag)
         return this.actors.joined(message.tag)
       case 'job.begin': {
         const { tag, namespace } = message
         const jobId = this.#jobOf.get(tag) ?? formatJobId(++this.#jobs)
         this.#jobOf.set(tag, jobId)
+        if (!this.nodes.isLiving(nodeId, tag)) this.#beginning.add(tag)
         this.#journal.put('job', String(tag), () => jobId)
         return this.#toNode(nodeId, { t: 'job.made', tag, jobId, namespace })
       }
@@ -293,6 +297,7 @@ export class Gcs {
   #workerGone(exit: ExitInfo): void {
     this.actors.workerGone(exit)
     this.groups.workerGone(exit.tag)
+    this.#beginning.delete(exit.tag)
     const jobId = this.#jobOf.get(exit.tag)
     if (this.#jobOf.delete(exit.tag)) this.#journal.remove('job', String(exit.tag))
     if (jobId !== undefined) this.groups.jobEnded(jobId)
@@ -308,7 +313,7 @@ export class Gcs {
     this.actors.nodeResumed(nodeId, held)
     this.groups.nodeResumed(nodeId)
     for (const tag of this.#tagsOn(nodeId)) {
-      if (isLiving(tag)) continue
+      if (isLiving(tag) || this.#beginning.has(tag)) continue
       this.#workerGone(endOf(tag, 'it ended while its node had no connection to the GCS', 'crashed'))
     }
   }

@@ -610,3 +610,21 @@ test('[EXTRA-35] [ARCH-07] a node that is being drained stays so, and ends at it
   expect(world.take('node.end').map(({ nodeId }) => nodeId)).toEqual(['a'])
   expect(world.gcs.nodes.get('b')?.state).toBe('ALIVE')
 })
+
+test('[PG-06] a driver that waits for its job while its node comes back is no dead one: its groups end with it, not before', () => {
+  const world = new World()
+  world.register('n1')
+  world.tell('n1', { t: 'job.begin', tag: 1, namespace: 'ns', name: '', pid: 1 })
+  const [made] = world.take('job.made')
+  world.register('n1') // Before it heard of the job; what it had said is said again.
+  world.tell('n1', { t: 'job.begin', tag: 1, namespace: 'ns', name: '', pid: 1 })
+  world.tell('n1', { t: 'node.resumed' })
+  world.tell('n1', { t: 'worker.joined', tag: 1, kind: 'driver' })
+  const jobId = made?.message.jobId ?? ''
+  expect(world.take('job.made').map(({ message }) => message.jobId)).toEqual([jobId])
+  world.ask('n1', 1, { t: 'pg.create', spec: groupSpec('g1', { jobId, detached: false }) })
+  expect(world.gcs.groups.find('g1')?.state).toBe('PENDING')
+  const exit = { tag: 1, pid: 1, code: 0, signal: null, reason: 'intended', detail: '', lastLines: [] } as const
+  world.tell('n1', { t: 'worker.gone', exit, kind: 'driver' })
+  expect(world.gcs.groups.find('g1')?.state).toBe('REMOVED')
+})

@@ -11,6 +11,7 @@
 //   H6. What concerns a process of a node that has joined, and of which the GCS has not told yet, waits until it has, in order.
 
 import { type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import { invariant } from '../kernel/invariant.ts'
 import type { RayletToRaylet } from '../wire/cluster.ts'
 import type { ObjectLocation, RefMessage } from '../wire/messages.ts'
 import type { ClusterView } from './cluster-view.ts'
@@ -46,6 +47,15 @@ export class Hub {
 
   get asked(): number {
     return this.#asked.size + this.directory.waitingCount + this.order.held
+  }
+
+  /** H2: nobody waits for one that has ended, or waits and has ended. */
+  check(): void {
+    for (const [id, waiting] of this.#asked)
+      for (const tag of [ownerOf(id), ...waiting])
+        invariant(this.isAlive(tag), `H2: a question for ${id} waits, but ${tag} has ended`)
+    for (const [id, tag] of this.directory.questions())
+      invariant(this.isAlive(tag), `H2: ${tag} has ended, but its question for ${id} waits`)
   }
 
   isAlive(tag: WorkerTag): boolean {

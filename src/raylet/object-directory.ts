@@ -33,6 +33,10 @@ export class ObjectDirectory {
     return this.#waiting.size
   }
 
+  *questions(): Generator<readonly [ObjectId, WorkerTag]> {
+    for (const [id, waiting] of this.#waiting) for (const tag of waiting) yield [id, tag]
+  }
+
   /** Nobody refers to them any more: whoever asked does not care. Those are returned. */
   unpublish(ids: readonly ObjectId[]): Answer[] {
     const forgotten: Answer[] = []

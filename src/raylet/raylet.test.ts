@@ -47,6 +47,22 @@ test('[ARCH-09] an idle worker that owns what others need goes on', () => {
   raylet.check()
 })
 
+test('[ARCH-07] of a driver that ends while it waits for its job the GCS hears too', () => {
+  const { raylet } = node()
+  raylet.step(1, {
+    kind: 'local',
+    event: { t: 'fromGcs', message: { t: 'tags.granted', tags: { first: 9, count: 9 } } },
+  })
+  const tag = raylet.takeTag() ?? 0
+  const gone = { t: 'gone', tag, pid: 7, code: 0, signal: null } as const
+  const told = raylet.step(2, { kind: 'local', event: gone }).filter(({ kind }) => kind === 'local')
+  expect(told).toContainEqual({
+    kind: 'local',
+    event: { t: 'toGcs', message: expect.objectContaining({ t: 'worker.gone', kind: 'driver' }) },
+  })
+  expect(raylet.step(3, { kind: 'local', event: gone })).toEqual([])
+})
+
 test('[ARCH-09] whoever asked for an object that nobody holds any more is forgotten', () => {
   const { raylet, tell } = node()
   tell(2, { t: 'object.resolve', id: 2 ** 32 + 1 })

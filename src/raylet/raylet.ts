@@ -109,6 +109,9 @@ export class Raylet {
 
   check(): void {
     this.leases.check()
+    this.hub.check()
+    for (const { leaseId, owner } of this.leases.queue())
+      invariant(owner === GCS || this.hub.isAlive(owner), `N3: ${leaseId} waits, but its owner ${owner} has ended`)
     for (const { address, state } of this.pool.workers.values()) {
       const lease = this.leases.leaseOf(address.tag)
       const isRight = state === 'exiting' || (state === 'leased') === (lease !== undefined)
@@ -709,8 +712,9 @@ export class Raylet {
   }
 
   #gone(event: RayletInput & { t: 'gone' }): void {
-    this.#promised.delete(event.tag)
-    const kind = this.#clients.get(event.tag)
+    // Only drivers are known to the GCS before they are clients: they wait for their jobs.
+    const isWaiting = this.#promised.delete(event.tag)
+    const kind = this.#clients.get(event.tag) ?? (isWaiting ? 'driver' : undefined)
     if (kind === undefined) return
     this.#clients.delete(event.tag)
     const worker = this.pool.remove(event.tag)

@@ -75,7 +75,11 @@ function* step(shell: CoreShell, state: DriverState, random: Random): Program {
     if (actors.length > 0 && dice < 0.7) return call(shell, state, random.pick(actors), random)
     if (actors.length > 0 && dice < 0.78) return killOrDrop(shell, random.pick(actors), random)
     if (dice < 0.84) return yield* findByName(shell, random)
-    createActor(shell, makeScript(random, faults, { held, actors, depth: 1, isActor: true }), drawActor(random, held))
+    createActor(
+      shell,
+      makeScript(random, faults, { held, actors, depth: 1, isActor: true }),
+      drawActor(random, held, faults.callsGet),
+    )
     return
   }
   if (held.length > 0 && random.chance(faults.cancelChance)) {
@@ -279,11 +283,11 @@ function drawOptions(random: Random, held: readonly SimRef[], isStream: boolean)
   }
 }
 
-function drawActor(random: Random, held: readonly SimRef[]): NewActor {
+function drawActor(random: Random, held: readonly SimRef[], callsGet: boolean): NewActor {
   const isNamed = random.chance(0.3)
   return {
     name: isNamed ? random.pick(['a', 'b']) : null,
-    getIfExists: isNamed && random.chance(0.5),
+    getIfExists: isNamed && random.chance(0.5) && !callsGet, // Its calls may overtake those of another handle, and get what these return.
     detached: isNamed && random.chance(0.3),
     maxRestarts: random.pick([0, 0, 1, 3, -1]),
     maxTaskRetries: 0,

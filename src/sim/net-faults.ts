@@ -17,6 +17,8 @@ export interface NetFaults {
   /** Joins when work has begun, and nothing happens to it; -1: none. It alone has the resource `late`. */
   readonly lateNode: number
   readonly lateAtMs: Ms
+  /** When a second driver comes: perhaps while links between nodes begin. */
+  readonly secondAtMs: Ms
   /** Mean times between faults; 0: none. */
   readonly crashEveryMs: Ms
   /** The GCS is killed, and comes back with its records. */
@@ -39,7 +41,7 @@ const ALONE = {
   gcsCrashEveryMs: 0,
   spoilEveryMs: 0,
   ...{ lateNode: -1, lateAtMs: 0, crashEveryMs: 0, pauseEveryMs: 0, cutEveryMs: 0, resetEveryMs: 0, longestCutMs: 0 },
-  ...{ slowMs: [], spreadChance: 0, affinityChance: 0, groupMakers: 0 },
+  ...{ slowMs: [], spreadChance: 0, affinityChance: 0, groupMakers: 0, secondAtMs: 0 },
 }
 
 /** `nodes`: so many; 0: as the seed has it. */
@@ -63,6 +65,7 @@ export function drawNet({ net: random, gcs, groups }: World, faults: Faults, nod
     spreadChance: random.chance(0.5) ? random.next() * 0.5 : 0,
     affinityChance: random.chance(0.5) ? random.next() * 0.4 : 0,
     gcsCrashEveryMs: gcs.chance(0.4) ? 100 + gcs.next() * 1900 : 0,
+    secondAtMs: groups.chance(0.5) ? groups.next() * groups.next() * 200 : 0,
     groupMakers: groups.chance(0.35) ? groups.int(1, 3) : 0,
     spoilEveryMs: gcs.chance(0.1) ? 300 + gcs.next() * 3000 : 0,
   }

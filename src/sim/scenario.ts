@@ -69,7 +69,7 @@ function play(cluster: Cluster): void {
   const drivers: DriverState[] = []
   const home = pickHome(cluster)
   addDriver(cluster, home, drivers, 'driver')
-  if (faults.secondDriver !== 'none') addDriver(cluster, pickHome(cluster), drivers, 'second')
+  if (faults.secondDriver !== 'none') addDriver(cluster, pickHome(cluster), drivers, 'second', cluster.net.secondAtMs)
   if (!cluster.isAlone) planNetFaults(cluster, home)
   if (faults.killEveryMs > 0) planKill(cluster, faults.killEveryMs)
   if (faults.secondDriver === 'dies') {
@@ -117,7 +117,7 @@ function pickHome({ nodes, net, isAlone, world }: Cluster): SimNode {
   return world.net.pick(nodes.filter(({ index }) => index !== net.lateNode))
 }
 
-function addDriver(cluster: Cluster, node: SimNode, drivers: DriverState[], name: string): void {
+function addDriver(cluster: Cluster, node: SimNode, drivers: DriverState[], name: string, afterMs: Ms = 0): void {
   const state: DriverState = {
     name,
     os: null,
@@ -129,10 +129,14 @@ function addDriver(cluster: Cluster, node: SimNode, drivers: DriverState[], name
     isDone: false,
   }
   drivers.push(state)
-  state.os = cluster.startDriver(node, name, (shell) => {
-    state.shell = shell
-    runDriver(shell, state)
-  })
+  const start = (): void => {
+    state.os = cluster.startDriver(node, name, (shell) => {
+      state.shell = shell
+      runDriver(shell, state)
+    })
+  }
+  if (afterMs > 0) cluster.world.after(afterMs, start)
+  else start()
 }
 
 function runDriver(shell: CoreShell, state: DriverState): void {
