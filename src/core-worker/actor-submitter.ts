@@ -35,6 +35,8 @@ const DEAD_MIN = 64
 
 export class ActorSubmitter {
   readonly #clients = new Map<ActorId, ActorClient>()
+  /** By worker: thousands of ends may be heard of, few of which concern an actor of ours. */
+  readonly #targets = new Map<number, Target>()
   #dead = 0
   #sweepAt = DEAD_MIN
   readonly #warnAt: number
@@ -160,9 +162,9 @@ export class ActorSubmitter {
 
   /** A3: only stop sending. */
   onWorkerGone(tag: number): void {
-    for (const client of this.#clients.values()) {
-      if (client.target?.address.tag === tag) client.target.isClosed = true
-    }
+    const target = this.#targets.get(tag)
+    if (target) target.isClosed = true
+    this.#targets.delete(tag)
   }
 
   #client(actorId: ActorId): ActorClient {
@@ -177,6 +179,7 @@ export class ActorSubmitter {
   #attach(client: ActorClient, address: WorkerAddress, effects: Effects): void {
     if (client.target?.address.tag !== address.tag) {
       client.target = { address, leaseId: null, inflight: new TaskList(), isClosed: false }
+      this.#targets.set(address.tag, client.target)
       effects.push({ t: 'connect', address })
     }
     this.#flush(client, effects)

@@ -215,6 +215,8 @@ export class Gcs {
       case 'nodes.ask':
         this.#tellViews()
         return this.#toNode(nodeId, { t: 'nodes.told', question: message.question })
+      case 'rooms.watch':
+        return this.#watch(nodeId, message.isOn)
       case 'worker.joined':
         this.nodes.joined(nodeId, message.tag)
         this.#beginning.delete(message.tag)
@@ -406,7 +408,14 @@ export class Gcs {
     this.#areRoomsPlanned = false
     this.#tellViews() // Of nodes that nobody knows yet.
     const rooms = this.nodes.takeRooms()
-    if (rooms.length > 0) this.#toAll({ t: 'nodes.room', rooms })
+    const message: GcsToNode = { t: 'nodes.room', rooms } // One object for all: it is encoded once.
+    if (rooms.length > 0) for (const nodeId of this.nodes.watching()) this.#toNode(nodeId, message)
+  }
+
+  /** It hears what is free on all nodes as the others have heard it, and what changes from then on; also when it hears nothing new. */
+  #watch(nodeId: NodeId, isOn: boolean): void {
+    const rooms = this.nodes.watch(nodeId, isOn)
+    if (isOn) this.#toNode(nodeId, { t: 'nodes.room', rooms })
   }
 
   /** One object for all: it is encoded once. */

@@ -8,8 +8,8 @@
 // Invariants:
 //   M1. A node that was declared dead never comes back (K4).
 //   M2. A tag block is given once.
-//   M3. Every change of a view raises its version, and is told to every node once: in short when only what is free has changed, and not at
-//       all when that is back to what was told.
+//   M3. Every change of a view raises its version, and is told to every node once: but where only what is free has changed in short, only to
+//       those that watch, and not at all when that is back to what was told.
 //   M4. After a restart of the GCS, versions go on above all that was told before.
 //   M5. A node of which nobody knows yet whether it outlived the GCS has nothing free until it reports.
 
@@ -34,8 +34,12 @@ interface Member {
   /** Processes that registered there and have not ended. */
   readonly processes: Set<WorkerTag>
   isConnected: boolean
-  /** What all were told that it has free. */
+  /** What was told that it has free. */
   told: NodeView
+  /** Told to those that watch only. */
+  isRoomTold: boolean
+  /** It hears what nodes have free. */
+  isWatching: boolean
   /** What waits there, as it last said. */
   demand: readonly Demand[]
   /** It was there before the GCS (came back), and has not told all that it has to tell. */
@@ -94,7 +98,7 @@ export class NodeManager {
       this.#index = index + 1
       for (const block of view.tagBlocks) this.#tags.add(block, nodeId)
       const state = { isConnected: false, isAwaited: !isDead, demand: [], unanswered: 0, isOwn: false, told: view }
-      this.#members.set(nodeId, { view, index, processes: new Set(), ...state })
+      this.#members.set(nodeId, { view, index, processes: new Set(), ...state, isRoomTold: false, isWatching: false })
       this.table.set(view)
       if (isDead) this.#dead.push(nodeId)
     }
@@ -129,7 +133,7 @@ export class NodeManager {
     const index = known?.index ?? this.#index++
     const isAwaited = known?.isAwaited ?? false
     const demand = known?.demand ?? []
-    const fresh = { isConnected: true, unanswered: 0, isOwn: false, told: view }
+    const fresh = { isConnected: true, unanswered: 0, isOwn: false, told: view, isRoomTold: false, isWatching: false }
     this.#members.set(nodeId, { view, index, processes, isAwaited, demand, ...fresh })
     this.table.set(view)
     this.#changed.add(nodeId)
@@ -314,6 +318,7 @@ export class NodeManager {
       const member = this.#members.get(nodeId)
       if (!member) return []
       this.#told(member)
+      member.isRoomTold = false
       this.#roomChanged.delete(nodeId)
       return member.view
     })
@@ -324,14 +329,30 @@ export class NodeManager {
     const rooms: NodeRoom[] = []
     for (const nodeId of this.#roomChanged) {
       const member = this.#members.get(nodeId)
-      const tag = member?.view.tagBlocks[0]?.first
-      if (!member || tag === undefined || isSameRoom(member.view, member.told)) continue
+      if (!member || isSameRoom(member.view, member.told)) continue
+      const room = roomOf(member.view)
+      if (!room) continue
       this.#told(member)
-      const { version, waiting } = member.view
-      rooms.push([tag, version, waiting, usedOf(member.view)])
+      member.isRoomTold = true
+      rooms.push(room)
     }
     this.#roomChanged = new Set()
     return rooms
+  }
+
+  /** Since when it was told to all that watched: for one that begins to watch. */
+  watch(nodeId: NodeId, isWatching: boolean): NodeRoom[] {
+    const member = this.#living(nodeId)
+    if (member) member.isWatching = isWatching
+    if (!isWatching) return []
+    const rooms = [...this.#members.values()].map(({ told, isRoomTold }) => (isRoomTold ? roomOf(told) : undefined))
+    return rooms.filter((room) => room !== undefined)
+  }
+
+  /** Those that watch, and are connected. */
+  watching(): NodeId[] {
+    const members = [...this.#members].filter(([, { isWatching, isConnected }]) => isWatching && isConnected)
+    return members.map(([nodeId]) => nodeId)
   }
 
   #told(member: Member): void {
@@ -388,6 +409,12 @@ type Room = Pick<NodeView, 'available' | 'waiting'>
 
 function isSameRoom(a: Room, b: Room): boolean {
   return a.waiting === b.waiting && fits(a.available, b.available) && fits(b.available, a.available)
+}
+
+/** `undefined`: it has no tag to be named by. */
+function roomOf(view: NodeView): NodeRoom | undefined {
+  const tag = view.tagBlocks[0]?.first
+  return tag === undefined ? undefined : [tag, view.version, view.waiting, usedOf(view)]
 }
 
 function usedOf({ total, available }: NodeView): Resources {

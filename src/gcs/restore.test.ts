@@ -470,7 +470,8 @@ describe('nodes come back', () => {
 
   test('[ARCH-22] a node that comes back hears of the others what all have heard, not what may be untold again', () => {
     const world = new World()
-    for (const nodeId of ['n1', 'n2']) world.register(nodeId)
+    for (const nodeId of ['n1', 'n2', 'n3']) world.register(nodeId)
+    world.tell('n3', { t: 'rooms.watch', isOn: true })
     world.wait(1000)
     const report = (CPU: number): void =>
       world.tell('n1', { t: 'node.report', available: { CPU }, waiting: 0, demand: [] })
@@ -479,12 +480,52 @@ describe('nodes come back', () => {
     world.said = []
     report(10_000)
     world.register('n2')
+    world.tell('n2', { t: 'rooms.watch', isOn: true })
     report(40_000)
     world.wait(5000)
     const [registered] = world.take('node.registered')
-    const rooms = world.said.filter(({ nodeId, message }) => nodeId === 'n2' && message.t === 'nodes.room')
+    const rooms = world.said.flatMap(({ nodeId, message }) =>
+      nodeId === 'n2' && message.t === 'nodes.room' ? [message.rooms.map(([, , , used]) => used)] : [],
+    )
     const known = registered?.message.nodes.find(({ nodeId }) => nodeId === 'n1')?.available
-    expect([known, rooms]).toEqual([{ CPU: 40_000 }, []])
+    expect([known, rooms]).toEqual([{ CPU: 40_000 }, [[]]])
+  })
+
+  test('[ARCH-22] what nodes have free is told to those that watch, beginning with all that they have not heard', () => {
+    const world = new World()
+    for (const nodeId of ['n1', 'n2', 'n3']) world.register(nodeId)
+    const report = (CPU: number): void => {
+      world.tell('n1', { t: 'node.report', available: { CPU }, waiting: 0, demand: [] })
+      world.wait(200)
+    }
+    const watch = (nodeId: NodeId, isOn: boolean): void => world.tell(nodeId, { t: 'rooms.watch', isOn })
+    const told = (): unknown => {
+      const rooms = world.take('nodes.room')
+      return rooms.map(({ nodeId, message }) => [nodeId, message.rooms.map(([, , , used]) => used)])
+    }
+    world.wait(200)
+    report(10_000)
+    expect(told()).toEqual([])
+    watch('n2', true)
+    expect(told()).toEqual([['n2', [{ CPU: 30_000 }]]])
+    report(20_000)
+    expect(told()).toEqual([['n2', [{ CPU: 20_000 }]]])
+    watch('n2', false)
+    watch('n3', true)
+    expect(told()).toEqual([['n3', [{ CPU: 20_000 }]]])
+    report(40_000)
+    expect(told()).toEqual([['n3', [{}]]])
+    world.restart() // V5: it is told again.
+    for (const nodeId of ['n1', 'n3']) world.register(nodeId)
+    world.wait(200)
+    report(30_000)
+    expect(told()).toEqual([])
+    watch('n3', true)
+    report(20_000)
+    expect(told()).toEqual([
+      ['n3', [{ CPU: 10_000 }]],
+      ['n3', [{ CPU: 20_000 }]],
+    ])
   })
 
   test('[ARCH-07][PG-01] a group whose bundles are still there stays; one that was being reserved goes on', () => {

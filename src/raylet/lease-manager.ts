@@ -145,9 +145,15 @@ export class LeaseManager {
     return this.#queue.size === 0 || this.waitingFor(strategy.groupId).length === 0
   }
 
-  /** Waiting ones that do not fit into what is free. */
-  stuck(): Request[] {
-    return [...this.#queue.values()].filter(({ spec }) => !this.demandOf(spec))
+  /** It waits, and does not fit into what is free. */
+  isStuck(leaseId: LeaseId): boolean {
+    const request = this.#queue.get(leaseId)
+    return request !== undefined && !this.demandOf(request.spec)
+  }
+
+  /** Waiting ones that do not fit into what is free, best first. */
+  *stuck(): Iterable<Request> {
+    for (const request of this.#ordered()) if (!this.demandOf(request.spec)) yield request
   }
 
   /** Waiting ones that are to run in the group's bundles. */
@@ -177,8 +183,13 @@ export class LeaseManager {
 
   /** Requests that fit into what is free, best first; taking one changes what fits next, so ask again after each grant. */
   *candidates(): Iterable<Request> {
-    const ordered = [...this.#queue.values()].sort((a, b) => b.spec.priority - a.spec.priority || a.order - b.order)
-    for (const request of ordered) if (this.#queue.has(request.leaseId) && this.demandOf(request.spec)) yield request
+    for (const request of this.#ordered())
+      if (this.#queue.has(request.leaseId) && this.demandOf(request.spec)) yield request
+  }
+
+  /** L4 */
+  #ordered(): Request[] {
+    return [...this.#queue.values()].sort((a, b) => b.spec.priority - a.spec.priority || a.order - b.order)
   }
 
   grant(request: Request, worker: WorkerTag): Granted | undefined {

@@ -32,11 +32,14 @@ import { Groups } from './groups.ts'
 import { Hub } from './hub.ts'
 import { type Granted, LeaseManager, type Request, shapeOf } from './lease-manager.ts'
 import { MemoryGuard, type MemoryReading } from './memory-guard.ts'
+import { nodeStateOf } from './node-state.ts'
+import { Offers } from './offers.ts'
 import { Outbox } from './outbox.ts'
 import { Reports } from './reports.ts'
+import { RoomWatch } from './room-watch.ts'
 import type { RayletConfig, RayletEffect, RayletInput } from './shell.ts'
 import { type Away, type LeaseMessage, Spill } from './spill.ts'
-import { DEFAULT_ENV_KEY, type EndReason, type PooledWorker, WorkerPool } from './worker-pool.ts'
+import { type EndReason, type PooledWorker, WorkerPool } from './worker-pool.ts'
 
 type Fx = Effect<FromNode, RayletEffect>[]
 const START_FAILURES_MAX = 3
@@ -53,6 +56,8 @@ export class Raylet {
   readonly hub: Hub
   readonly spill: Spill
   readonly draining = new Draining()
+  readonly watch: RoomWatch
+  readonly #offers: Offers
   readonly #groups: Groups
   readonly #reports: Reports
   readonly #out = new Outbox()
@@ -64,7 +69,6 @@ export class Raylet {
   readonly #actorOf = new Map<LeaseId, string>()
   readonly #jobOf = new Map<WorkerTag, JobId>()
   readonly #namespaces = new Map<JobId, string>()
-  #isPrestarted = false
   #areNotesPlanned = false
   #now: Ms = 0
 
@@ -74,6 +78,8 @@ export class Raylet {
     this.view = new ClusterView(this.#self())
     this.hub = new Hub(this.view, this.#out, (tag) => this.#clients.has(tag))
     this.spill = new Spill(this.view, this.#out)
+    this.watch = new RoomWatch(this.#out)
+    this.#offers = new Offers(this.view, this.leases, this.#out)
     this.#reports = new Reports(this.leases, this.spill, this.#out)
     this.#groups = new Groups(this.view, this.#out, this.leases)
     this.#memory = new MemoryGuard(config.memoryThreshold ?? 0.95)
@@ -91,6 +97,7 @@ export class Raylet {
     else if (input.kind === 'timer') this.#onTimer(input.key)
     else if (input.kind === 'message') this.#onMessage(input.from, input.message)
     else this.#onLocal(input.event)
+    if (!this.draining.isOn) this.#offers.offer()
     this.#planReport()
     return this.#out.take()
   }
@@ -124,24 +131,20 @@ export class Raylet {
     this.#out.timer('idle', this.#now + this.#config.idleCheckMs)
   }
 
-  /** In steps, when fewer may start at once than are wanted. */
   #prestart(): void {
-    const missing = this.#config.prestart - this.pool.workers.size
-    if (this.#isPrestarted || missing <= 0) {
-      this.#isPrestarted = true
-      return
-    }
-    for (const order of this.pool.start(this.#now, DEFAULT_ENV_KEY, missing))
-      this.#local({ t: 'spawnWorker', ...order })
+    const orders = this.pool.prestart(this.#now, this.#config.prestart)
+    for (const order of orders) this.#local({ t: 'spawnWorker', ...order })
   }
 
   #onTimer(key: string): void {
     if (key === 'report') return this.#reports.send()
     if (key === 'leave') return this.#leaveIfDone()
+    if (key === 'watch') return this.watch.onTimer(this.#now, this.#hasWorkToPlace())
     if (key === 'notes') {
       this.#areNotesPlanned = false
       // Nobody says again that a node is free. One is enough to find out: many would come back, and cost what they gain.
-      return this.#moveWaiting(new NodeTable(this.view.forgetNotes()), 1)
+      this.#moveWaiting(new NodeTable(this.view.forgetNotes()), 1)
+      return
     }
     this.#exitAll(this.pool.surplus(this.#now))
     for (const startupToken of this.pool.overdue(this.#now)) this.#local({ t: 'killStarting', startupToken })
@@ -221,6 +224,8 @@ export class Raylet {
         return this.#onMemory(event.reading)
       case 'stored':
         return this.#reports.stored(event.bytes)
+      case 'askRooms':
+        return this.watch.ask(this.#now, this.view.size > 0)
     }
   }
 
@@ -239,16 +244,18 @@ export class Raylet {
         this.view.addTags(message.tags)
         this.#groups.followAgain()
         this.#reports.forget()
+        this.watch.again()
         this.#nodesChanged(message.nodes)
-        return this.#nodesKnown(this.spill.takeDoubted()) // The answers may be lost with the connection.
+        return this.#askDoubted() // The answers may be lost with the connection.
       case 'tags.granted':
         return this.view.addTags(message.tags)
       case 'nodes.changed':
         return this.#nodesChanged(message.nodes)
       case 'nodes.room':
+        this.watch.heard()
         return this.#roomChanged(this.view.updateRooms(message.rooms), false)
       case 'nodes.told':
-        return this.#nodesKnown(this.spill.takeDoubted(message.question))
+        return this.#askDoubted(message.question)
       case 'node.drain':
         return this.#drain(message.drain)
       case 'ping':
@@ -298,13 +305,10 @@ export class Raylet {
 
   #roomChanged(changed: readonly NodeView[], haveMembersChanged: boolean): void {
     if (changed.length === 0) return
+    if (!this.watch.isOn && this.#hasWorkToPlace()) this.watch.need(this.#now)
     // Those that no node could hold wait for others to join; those of bundles also for room in them.
     this.#askParked((spec) => haveMembersChanged || spec.strategy.kind === 'bundle')
     if (this.leases.waiting > 0) this.#moveWaiting(new NodeTable(this.spill.shareOf(changed, this.leases.waiting)))
-  }
-
-  #nodesKnown(doubted: ReturnType<Spill['takeDoubted']>): void {
-    for (const { leaseId, owner, spec } of doubted) this.#request(owner, leaseId, spec, true)
   }
 
   #nodeDied({ nodeId, tagBlocks, deathReason }: NodeView): void {
@@ -315,6 +319,7 @@ export class Raylet {
     }
     this.leases.withdrawWhere((owner) => this.view.nodeOf(owner) === nodeId)
     this.view.met.delete(nodeId)
+    this.#offers.nodeDied(nodeId)
     this.#out.broadcast({ t: 'node.died', nodeId, tagBlocks, detail: reason })
     for (const { first, count } of tagBlocks) this.#local({ t: 'ownerGone', tag: first, count })
     this.#local({ t: 'peerDied', nodeId })
@@ -330,6 +335,7 @@ export class Raylet {
         for (const exit of endedBefore(message)) this.#remoteDied(exit)
         return
       case 'lease.request':
+        this.#offers.settled(nodeId)
         return this.#requestOfPeer(nodeId, message)
       case 'lease.cancel':
       case 'lease.return':
@@ -351,6 +357,12 @@ export class Raylet {
         if (back) this.#sentBack(message.leaseId, back)
         return
       }
+      case 'room.want':
+        return this.#offers.onWant(nodeId, message.resources)
+      case 'room.offer':
+        return this.#onOffer(nodeId, message)
+      case 'room.decline':
+        return this.#offers.settled(nodeId)
       case 'worker.died':
         return this.#remoteDied(message.exit)
       case 'worker.unreachable':
@@ -400,13 +412,34 @@ export class Raylet {
     for (const { leaseId, owner, spec } of this.spill.takeParked(isMeant)) this.#request(owner, leaseId, spec)
   }
 
-  /** Requests that wait here although another node has become free: only those that changed can have. */
-  #moveWaiting(changed: NodeTable, countMax = Number.POSITIVE_INFINITY): void {
+  #onOffer(nodeId: NodeId, { resources }: RayletToRaylet & { t: 'room.offer' }): void {
+    this.#offers.answered(nodeId)
+    this.view.note(nodeId, resources)
+    const node = this.view.get(nodeId)
+    const moved = node && this.leases.waiting > 0 ? this.#moveWaiting(new NodeTable([node]), 1) : 0
+    if (moved === 0) this.#out.toPeer(nodeId, { t: 'room.decline' })
+  }
+
+  /** Something that was asked for here is granted nowhere (V4). */
+  #hasWorkToPlace(): boolean {
+    return this.spill.isAsking || [...this.leases.queue()].some(({ owner }) => this.#isOfHere(owner))
+  }
+
+  #isOfHere(owner: WorkerTag): boolean {
+    return owner !== GCS && !this.view.isRemote(owner)
+  }
+
+  #askDoubted(upTo?: number): void {
+    for (const { leaseId, owner, spec } of this.spill.takeDoubted(upTo)) this.#request(owner, leaseId, spec, true)
+  }
+
+  /** Requests that wait here although another node has become free: only those that changed can have. Returns how many go. */
+  #moveWaiting(changed: NodeTable, countMax = Number.POSITIVE_INFINITY): number {
     const hopeless = new Set<string>()
     let count = 0
     for (const request of this.leases.stuck()) {
       const { leaseId, owner, spec } = request
-      if (owner === GCS || this.view.isRemote(owner)) continue
+      if (!this.#isOfHere(owner)) continue
       const shape = shapeOf(spec)
       if (hopeless.has(shape)) continue
       const { strategy } = spec
@@ -417,8 +450,9 @@ export class Raylet {
       }
       this.leases.withdraw(leaseId)
       this.spill.send(leaseId, owner, spec, choice)
-      if (++count >= countMax) return
+      if (++count >= countMax) break
     }
+    return count
   }
 
   // Placement groups
@@ -509,14 +543,7 @@ export class Raylet {
 
   /** For a GCS that has (come) back, and for new connections. */
   state(): NodeState {
-    const processes = [...this.#clients].map(([tag, kind]) => ({ tag, kind, jobId: this.#jobOf.get(tag) ?? null }))
-    const actors: NodeState['actors'][number][] = []
-    for (const lease of this.leases.leases.values()) {
-      const actorId = this.#actorOf.get(lease.leaseId)
-      const worker = this.pool.workers.get(lease.worker)?.address
-      if (actorId !== undefined && worker) actors.push({ actorId, leaseId: lease.leaseId, worker })
-    }
-    return { processes, actors, bundles: this.leases.bundles.list(), tagBlocks: this.view.tagBlocks }
+    return nodeStateOf(this, { clients: this.#clients, jobOf: this.#jobOf, actorOf: this.#actorOf })
   }
 
   /** The first words of the link with `to`. */
@@ -582,11 +609,15 @@ export class Raylet {
     if (this.spill.knows(leaseId)) return
     const { strategy } = spec
     const choice = strategy.kind === 'bundle' ? this.#groups.choose(spec, strategy) : this.spill.choose(spec)
-    if (choice.kind === 'here') this.#requestHere(owner, leaseId, spec)
-    else if (choice.kind === 'node') this.spill.send(leaseId, owner, spec, choice)
+    if (choice.kind === 'here') {
+      this.#requestHere(owner, leaseId, spec)
+      if (!this.leases.isStuck(leaseId)) return
+      this.#offers.seek(spec)
+    } else if (choice.kind === 'node') this.spill.send(leaseId, owner, spec, choice)
     else if (choice.kind === 'park') this.spill.park(leaseId, owner, spec)
-    else if (isSure || strategy.kind === 'bundle') this.#refuse(owner, leaseId, choice.error)
+    else if (isSure || strategy.kind === 'bundle') return this.#refuse(owner, leaseId, choice.error)
     else this.spill.doubt(leaseId, owner, spec)
+    if (this.view.size > 0) this.watch.need(this.#now)
   }
 
   #requestHere(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {

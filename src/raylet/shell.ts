@@ -30,6 +30,8 @@ export type RayletEffect =
   | { readonly t: 'broadcast'; readonly message: FromNode }
   /** Another node cannot reach this process: is it still there? */
   | { readonly t: 'doubt'; readonly tag: WorkerTag }
+  /** Answers `askRooms`: the view says what all nodes have free. */
+  | { readonly t: 'roomsKnown' }
 
 export type RayletInput =
   | { readonly t: 'fromGcs'; readonly message: GcsToNode }
@@ -50,6 +52,8 @@ export type RayletInput =
   /** It runs, but a process that had given it work cannot reach it. */
   | { readonly t: 'unreachable'; readonly tag: WorkerTag; readonly detail: string }
   | { readonly t: 'memory'; readonly reading: MemoryReading }
+  /** Somebody wants to know what all nodes have free. */
+  | { readonly t: 'askRooms' }
   /** What the object store has in shared memory. */
   | { readonly t: 'stored'; readonly bytes: number }
 

@@ -91,6 +91,18 @@ export class Spill {
     return this.#parked.size
   }
 
+  /** Asked of other nodes, which have not answered. */
+  get asked(): number {
+    let asked = 0
+    for (const { worker } of this.#away.values()) if (worker === null) asked++
+    return asked
+  }
+
+  /** Something is granted nowhere yet. */
+  get isAsking(): boolean {
+    return this.#parked.size > 0 || [...this.#away.values()].some(({ worker }) => worker === null)
+  }
+
   /** Asked of other nodes, or granted by them. */
   get away(): number {
     return this.#away.size

@@ -66,6 +66,7 @@ export class WorkerPool {
   readonly #failures = new Map<string, number>()
   readonly #config: PoolConfig
   #tokens = 0
+  #isPrestarted = false
 
   constructor(config: PoolConfig) {
     this.#config = config
@@ -73,6 +74,13 @@ export class WorkerPool {
 
   get startingCount(): number {
     return this.#starting.size
+  }
+
+  /** Ahead of need, once: in steps, when fewer may start at once than are wanted. */
+  prestart(now: Ms, wanted: number): readonly StartOrder[] {
+    const missing = wanted - this.workers.size
+    if (missing <= 0) this.#isPrestarted = true
+    return this.#isPrestarted ? [] : this.start(now, DEFAULT_ENV_KEY, missing)
   }
 
   /** Starts as many workers of `envKey` as `needed` lacks, within the limit. */

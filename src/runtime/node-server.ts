@@ -19,17 +19,17 @@ import { Raylet } from '../raylet/raylet.ts'
 import { lessStored } from '../raylet/reports.ts'
 import type { RayletEffect } from '../raylet/shell.ts'
 import { workOf } from '../raylet/work.ts'
-import { add } from '../scheduling/resources.ts'
 import type { GcsToNode, NodeAddress, NodeToGcs, NodeView, RayletToRaylet } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
-import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type Resources, type ToNode } from '../wire/messages.ts'
+import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type ToNode } from '../wire/messages.ts'
 import { type GcsPort, LocalGcs, RemoteGcs } from './gcs-port.ts'
 import { type LogMessage, LogRoads } from './log-roads.ts'
 import { startMemoryMonitor } from './memory-monitor.ts'
 import { type JoinInfo, type NodeConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from './node-config.ts'
 import { ObjectTransfer } from './object-transfer.ts'
 import { Peers } from './peers.ts'
+import { RoomQuestions } from './room-questions.ts'
 import { noteProcess, randomHex, removeSession } from './session.ts'
 import { NodeStore } from './shm/node-store.ts'
 import { offerFolder } from './shm/shared-folder.ts'
@@ -90,6 +90,7 @@ export class NodeServer {
   #hasDriver = false
   #clusterId = ''
   #onRegistered: () => void = () => {}
+  readonly #questions: RoomQuestions
   /** Registered before a tag was there. */
   #tagless: { readonly client: Client; readonly message: ToNode & { t: 'register' } }[] = []
 
@@ -140,6 +141,12 @@ export class NodeServer {
       status: () => (this.#gcs instanceof LocalGcs ? this.#gcs.gcs.status() : null),
     })
     this.#transfer = this.#makeTransfer()
+    this.#questions = new RoomQuestions({
+      learn: () => {
+        this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event: { t: 'askRooms' } }))
+      },
+      nodes: () => [this.#nodeInfo(), ...[...this.#raylet.view.all()].map(infoOf)], // Others as they were last heard of.
+    })
     this.#logs = new LogRoads({
       host: cluster?.host ?? '',
       send: (to, message, address) => this.#peers?.send(to, message, address),
@@ -344,15 +351,9 @@ export class NodeServer {
         return this.#transfer.rescue(client.tag, message.storageIds, message.of)
       case 'object.unlocate':
         return this.#transfer.unlocate(client.tag, message.storageId)
-      case 'cluster.resources': {
-        const nodes = this.#nodeInfos().filter(({ alive }) => alive)
-        const [total, available] = [sum(nodes.map((one) => one.total)), sum(nodes.map((one) => one.available))]
-        this.#send(client.tag, { t: 'cluster.resourcesAre', requestId: message.requestId, total, available })
-        return
-      }
+      case 'cluster.resources':
       case 'cluster.nodes':
-        this.#send(client.tag, { t: 'cluster.nodesAre', requestId: message.requestId, nodes: this.#nodeInfos() })
-        return
+        return this.#questions.ask(message, (answer) => this.#send(client.tag, answer))
       case 'node.stats': {
         const stats = {
           ...this.#raylet.stats(),
@@ -549,6 +550,8 @@ export class NodeServer {
       case 'leaveIfEmpty':
         if (!this.#store.isEmpty) return
         return this.#gcs.send({ t: 'node.leaving', detail: event.detail })
+      case 'roomsKnown':
+        return this.#questions.known()
       case 'endNode':
         return this.end(event.detail)
     }
@@ -707,11 +710,6 @@ export class NodeServer {
     })
   }
 
-  /** This node as it is, others as they were last heard of. */
-  #nodeInfos(): NodeInfo[] {
-    return [this.#nodeInfo(), ...[...this.#raylet.view.all()].map(infoOf)]
-  }
-
   #nodeInfo(): NodeInfo {
     const { nodeId, labels, session } = this.#config
     const { total, free } = this.#raylet.leases
@@ -758,12 +756,6 @@ function infoOf(view: NodeView): NodeInfo {
     sessionDir,
     deathReason,
   }
-}
-
-function sum(all: readonly Resources[]): Resources {
-  const total: Record<string, number> = {}
-  for (const one of all) add(total, one)
-  return total
 }
 
 const OF_TRANSFER: ReadonlySet<string> = new Set([

@@ -51,6 +51,12 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
     toGcs: untold('nodes.ask'),
   },
   {
+    name: 'watchUnsaid',
+    what: 'the GCS is not told who has work to place, and tells nobody what is free',
+    seeds: 60,
+    toGcs: untold('rooms.watch'),
+  },
+  {
     name: 'askedOfDeadForgotten',
     what: 'what was asked of a node that died is not asked for again',
     seeds: 1000,

@@ -352,6 +352,11 @@ export class SimNode {
     for (const { client, message } of waiting) if (!client.isDisconnected) this.#register(client, message)
   }
 
+  /** As who asks for `cluster.resources` makes it. */
+  askRooms(): void {
+    this.#perform(this.raylet.step(this.cluster.world.now, { kind: 'local', event: { t: 'askRooms' } }))
+  }
+
   // Effects
 
   #perform(effects: ReturnType<Raylet['step']>): void {

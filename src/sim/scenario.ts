@@ -92,6 +92,7 @@ function play(cluster: Cluster): void {
   world.run(world.now + SETTLE_MS, () => cluster.judge.isQuiet)
   endAll(cluster)
   world.run(world.now + QUIET_MS)
+  for (const node of cluster.nodes) if (node.os.isAlive) node.askRooms()
   endAll(cluster) // A detached actor whose driver died while its creation was on its way.
   world.run(world.now + QUIET_MS)
   world.run(world.now + QUIET_MS, () => cluster.areLinksIdle)

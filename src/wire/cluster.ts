@@ -96,8 +96,8 @@ const ROOM_EVERY_MS: Ms = 100
 const NODES_PER_MS = 2
 
 /**
- * How often a node says what it has free, and the GCS says it to all: every 100 ms, and less often where there are more than 200 nodes.
- * Each hears of all, so that the traffic grows with the square of their number: this way it grows with the number.
+ * How often a node says what it has free, and the GCS says it to those that watch: every 100 ms, and less often where there are more than
+ * 200 nodes. Each that watches hears of all, so that the traffic could grow with the square of their number: this way it grows with the number.
  */
 export function roomEveryMs(nodes: number): Ms {
   return Math.max(ROOM_EVERY_MS, nodes / NODES_PER_MS)
@@ -210,6 +210,8 @@ export type NodeToGcs =
   | { readonly t: 'tags.request' }
   /** Before it refuses what no node that it knows of could hold: has it heard of all? Answered by `nodes.told`. */
   | { readonly t: 'nodes.ask'; readonly question: number }
+  /** From now on it wants to hear what all nodes have free, as they are and as they change (`nodes.room`); or no more. */
+  | { readonly t: 'rooms.watch'; readonly isOn: boolean }
   | { readonly t: 'pong'; readonly count: number }
   | { readonly t: 'worker.joined'; readonly tag: WorkerTag; readonly kind: 'driver' | 'worker' | 'thread' }
   /** A driver registers with a raylet: which job is it? Answered by `job.made`. Repeated with the same tag: the same job. */
@@ -261,7 +263,7 @@ export type GcsToNode =
   | { readonly t: 'acked'; readonly count: number }
   /** Nodes that joined, changed or died. */
   | { readonly t: 'nodes.changed'; readonly nodes: readonly NodeView[] }
-  /** Only what they have free has changed. The same to all; after `nodes.changed` of these nodes. */
+  /** Only what they have free has changed. The same to all that watch; after `nodes.changed` of these nodes. */
   | { readonly t: 'nodes.room'; readonly rooms: readonly NodeRoom[] }
   /** All that was known when it asked has been said. */
   | { readonly t: 'nodes.told'; readonly question: number }
@@ -342,6 +344,13 @@ export type RayletToRaylet =
       readonly leaseId: LeaseId
       readonly available: Resources
     }
+  // Room, where none is to be had: hints, which nobody relies on
+  /** Offer it to me when so much is free that nobody there waits for. */
+  | { readonly t: 'room.want'; readonly resources: Resources }
+  /** Answers a want, once. It is not kept: ask for it, or decline. */
+  | { readonly t: 'room.offer'; readonly resources: Resources }
+  /** Nothing waits for it any more: offer it to the next. */
+  | { readonly t: 'room.decline' }
   // The hub between core workers
   | { readonly t: 'ref.route'; readonly from: WorkerTag; readonly to: WorkerTag; readonly body: RefMessage }
   | { readonly t: 'ref.undeliverable'; readonly from: WorkerTag; readonly to: WorkerTag; readonly body: RefMessage }

@@ -194,12 +194,15 @@ export class ScaleJudge {
         invariant(core.openTasks === 0 && core.table.owned.size === 0, `Y5: an owner on ${name} keeps something`)
       }
     }
+    const watching = new Set(gcs.nodes.watching())
     for (const { raylet, nodeId } of nodes) {
+      invariant([...raylet.view.others()].length === nodes.length - 1, `Y5: ${nodeId.slice(0, 8)} misses nodes`)
+      invariant(raylet.watch.isOn === watching.has(nodeId), `Y5: the GCS errs on whether ${nodeId.slice(0, 8)} watches`)
+      if (!raylet.watch.isOn) continue
       for (const view of raylet.view.others()) {
         const isRight = isSame(view.available, view.total)
         invariant(isRight, `Y5: ${nodeId.slice(0, 8)} does not know that ${view.nodeId.slice(0, 8)} has all free`)
       }
-      invariant([...raylet.view.others()].length === nodes.length - 1, `Y5: ${nodeId.slice(0, 8)} misses nodes`)
     }
   }
 }

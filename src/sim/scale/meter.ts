@@ -56,24 +56,24 @@ export class Meter {
     const began = this.clock()
     const result = run()
     const took = this.clock() - began
-    tally(this.steps, `${kind} ${what}`, took)
+    tally(this.steps, `${kind} ${what}`, took, 1)
     this.busy.set(name, (this.busy.get(name) ?? 0) + took)
     return result
   }
 
-  /** Encodes it, as it would be. */
-  message(leg: Leg, message: { readonly t: string }): void {
+  /** Encodes it, as it would be; it is written so many times. */
+  message(leg: Leg, message: { readonly t: string }, times = 1): void {
     if (message !== this.#last) {
       const began = this.clock()
       this.#lastBytes = encodeMessage(message).length + 4
       this.#last = message
       this.encodingMs += this.clock() - began
     }
-    this.frame(leg, this.#sakeOf(message), this.#lastBytes)
+    tally(this.messages, `${leg} ${this.#sakeOf(message)}`, this.#lastBytes * times, times)
   }
 
   frame(leg: Leg, what: string, bytes: number): void {
-    tally(this.messages, `${leg} ${what}`, bytes)
+    tally(this.messages, `${leg} ${what}`, bytes, 1)
   }
 
   #sakeOf(message: { readonly t: string }): string {
@@ -106,11 +106,11 @@ export class Meter {
   }
 }
 
-function tally(sums: Map<string, Sum>, key: string, amount: number): void {
+function tally(sums: Map<string, Sum>, key: string, amount: number, count: number): void {
   const sum = sums.get(key)
-  if (!sum) sums.set(key, { count: 1, amount })
+  if (!sum) sums.set(key, { count, amount })
   else {
-    sum.count++
+    sum.count += count
     sum.amount += amount
   }
 }

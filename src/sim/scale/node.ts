@@ -189,7 +189,7 @@ export class ScaleNode {
         return this.#meet(event.nodeId)
       case 'broadcast':
         for (const tag of this.owners.keys()) this.#send(tag, event.message)
-        for (const _ of this.workers) this.cluster.meter.message('local', event.message) // They would not care.
+        this.cluster.meter.message('local', event.message, this.workers.size) // They would not care.
         return
       default:
         return
