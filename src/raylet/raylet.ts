@@ -757,8 +757,9 @@ export class Raylet {
     const storageIds = this.hub.onWorkerDied(event.tag)
     if (storageIds.length > 0) this.#local({ t: 'freeStored', storageIds, from: GCS })
     const exit = exitOf(event, worker)
-    this.#out.broadcast({ t: 'worker.died', exit })
-    for (const nodeId of this.view.met) this.#out.toPeer(nodeId, { t: 'worker.died', exit }) // N6
+    const died = { t: 'worker.died', exit } as const // One object for all: it is encoded once.
+    this.#out.broadcast(died)
+    for (const nodeId of this.view.met) this.#out.toPeer(nodeId, died) // N6
     this.#out.toGcs({ t: 'worker.gone', exit, kind })
     this.#grantAll()
   }

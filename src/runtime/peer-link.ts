@@ -75,6 +75,8 @@ export class PeerLinks<Message extends { readonly t: string }> {
   readonly #events: PeerLinksEvents<Message>
   readonly #peers = new Map<NodeId, Peer>()
   readonly #life = randomHex(8)
+  #last: Message | null = null
+  #lastBody: Buffer = Buffer.alloc(0)
   #isClosed = false
 
   constructor(options: PeerLinksOptions, events: PeerLinksEvents<Message>) {
@@ -86,7 +88,10 @@ export class PeerLinks<Message extends { readonly t: string }> {
   send(to: NodeId, message: Message, address: PeerAddress | null = null): void {
     if (this.#isClosed) return
     const peer = this.#peer(to, address)
-    this.#step(peer, { t: 'send', body: encodeMessage(message) })
+    // What goes to many nodes, ends of processes mostly, is encoded once.
+    if (message !== this.#last) this.#lastBody = encodeMessage(message)
+    this.#last = message
+    this.#step(peer, { t: 'send', body: this.#lastBody })
   }
 
   /** Without a message of the caller's: `onBegin` says the first. */

@@ -19,6 +19,7 @@ export interface Sum {
 
 const SAKES: readonly [start: string, sake: Sake][] = [
   ['lease.', 'task'],
+  ['room.', 'task'],
   ['worker.assigned', 'task'],
   ['actor', 'actor'],
   ['pg.', 'group'],
