@@ -67,6 +67,8 @@ export class TaskSubmitter {
   readonly #requests = new Map<LeaseId, ClassPool>()
   #leaseCounter = 0
   #isTimerSet = false
+  /** A lease ended with its worker, and what it had is to be asked for anew. */
+  #hasLost = false
 
   constructor(tag: number) {
     this.#tag = tag
@@ -173,6 +175,7 @@ export class TaskSubmitter {
     for (const lease of [...this.#leases.values()]) {
       if (lease.address.tag !== tag) continue
       lease.isClosed = true
+      this.#hasLost = true
       this.#forget(lease)
       for (const task of lease.inflight.takeAll()) {
         task.target = null
@@ -198,6 +201,8 @@ export class TaskSubmitter {
 
   /** After tasks of a dead worker were dealt with: S2 again. */
   afterWorkerGone(now: Ms, effects: Effects): void {
+    if (!this.#hasLost) return // Most ends are of workers that were not leased here.
+    this.#hasLost = false
     for (const pool of this.#pools.values()) this.#pump(now, pool, effects)
   }
 
