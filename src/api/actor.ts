@@ -217,8 +217,10 @@ function methodsOf(type: Constructor): Map<string, AnyFunction> {
 export function makeHandle(state: HandleState): object {
   const cache = new Map<string, unknown>()
   const target = Object.create(null) as object
-  const handle = new Proxy(target, {
-    get: (_, property) => getProperty(state, cache, property),
+  const handle: object = new Proxy(target, {
+    // `using handle = …`: lets go without waiting for the garbage collector; once.
+    get: (_, property) =>
+      property === Symbol.dispose ? () => release(handle, state) : getProperty(state, cache, property),
     has: (_, property) => typeof property === 'string' && property in state.options.methods,
     ownKeys: () => [],
     set: () => {
@@ -244,15 +246,13 @@ export function handleStateOf(handle: unknown): HandleState | undefined {
   return typeof handle === 'object' && handle !== null ? handles.get(handle) : undefined
 }
 
-function release(state: HandleState): void {
+function release(handle: object, state: HandleState): void {
   if (released.has(state)) return
   released.add(state)
-  state.runtime.handles.release(state.handleId)
+  state.runtime.handles.release(handle, state.handleId)
 }
 
 function getProperty(state: HandleState, cache: Map<string, unknown>, property: string | symbol): unknown {
-  // `using handle = …`: lets go without waiting for the garbage collector; once.
-  if (property === Symbol.dispose) return () => release(state)
   if (property === Symbol.for('nodejs.util.inspect.custom') || property === Symbol.toPrimitive) {
     return () => `Actor(${state.className}, ${state.actorId})`
   }

@@ -56,7 +56,7 @@ export class ObjectRef<T = unknown> {
   [Symbol.dispose](): void {
     if (!this.#isHeld) return
     this.#isHeld = false
-    this.runtime.handles.release(this.id)
+    this.runtime.handles.release(this, this.id)
   }
 
   toString(): string {

@@ -86,7 +86,9 @@ export class CoreRuntime {
   readonly spinner = new Spinner()
   readonly handles: Handles = new Handles(
     (id) => {
-      if (!this.isClosed) this.core.release(id)
+      if (this.isClosed) return true
+      this.core.release(id)
+      return this.core.table.isOwned(id) && !this.core.table.owned.has(id)
     },
     () => {
       if (!this.isClosed) this.perform()
