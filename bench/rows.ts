@@ -68,6 +68,7 @@ if ('no-op throughput'.includes(filter)) {
 }
 if ('no-op latency'.includes(filter)) {
   const latencies: number[] = []
+  for (let i = 0; i < 1000; i++) await ray.get(noop.remote()) // As bench/peers/piscina does: what precedes a row differs.
   for (let i = 0; i < 3000; i++) latencies.push((await ms(() => ray.get(noop.remote()))) * 1000)
   print('no-op latency', 'us', median(latencies))
 }
