@@ -112,6 +112,8 @@ export type GroupEffect =
 
 export class PlacementGroupManager {
   readonly #groups = new Map<PlacementGroupId, Group>()
+  /** Whose job is over: they go when the actor that made them does. Few, and looked at whenever a process ends. */
+  readonly #overs = new Set<Group>()
   readonly #names = new Map<string, PlacementGroupId>()
   readonly #removed: PlacementGroupId[] = []
   readonly #removalOf = new Map<PlacementGroupId, number>()
@@ -136,6 +138,7 @@ export class PlacementGroupManager {
       const group: Group = { ...newGroup(0, kept.spec, kept.index), ...kept }
       this.#made = kept.index + 1
       this.#groups.set(groupId, group)
+      if (group.isJobOver) this.#overs.add(group)
       const { name, namespace } = kept.spec
       if (removal > 0) this.#removalOf.set(groupId, removal)
       else if (name !== null) this.#names.set(nameKey(namespace, name), groupId)
@@ -369,6 +372,7 @@ export class PlacementGroupManager {
     for (const group of this.#groups.values()) {
       if (group.spec.jobId !== jobId || group.isJobOver) continue
       group.isJobOver = true
+      this.#overs.add(group)
       this.#changed(group)
     }
     this.actorsChanged()
@@ -376,10 +380,10 @@ export class PlacementGroupManager {
 
   /** After actors have died (R6). */
   actorsChanged(): void {
-    for (const group of [...this.#groups.values()]) {
+    for (const group of [...this.#overs]) {
       const { detached, creatorActorId, groupId } = group.spec
-      if (!group.isJobOver || detached || group.state === 'REMOVED') continue
-      if (creatorActorId === null || !this.#nodes.isActorAlive(creatorActorId))
+      if (detached || group.state === 'REMOVED') this.#overs.delete(group)
+      else if (creatorActorId === null || !this.#nodes.isActorAlive(creatorActorId))
         this.#remove(groupId, 'its job has ended')
     }
   }
