@@ -9,7 +9,7 @@
 //   V1. A rescue is answered once: with the id of the copy that takes the lost one's place, or null when there is none.
 //   V2. Holders are asked one after the other, until one has it. The others are told to drop theirs, and the maker's node if it lives.
 //   V3. What nobody will ask for any more (its owner is gone, or needs it no more) is dropped by its holders once its home is dead. While
-//       the home lives, that one tells them.
+//       the home lives, that one tells them; it may die before it has.
 
 import type { NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
 import type { TransferEffect } from './transfer.ts'
@@ -17,6 +17,7 @@ import type { TransferEffect } from './transfer.ts'
 interface Survivors {
   readonly owner: WorkerTag
   readonly nodes: Set<NodeId>
+  isOwnerGone: boolean
 }
 
 interface Rescue {
@@ -53,7 +54,7 @@ export class SurvivorBook {
     if (this.#isHomeDead(storageId) || this.#rescues.has(storageId)) return this.#drop(storageId, holder)
     const known = this.#known.get(storageId)
     if (known) known.nodes.add(holder)
-    else this.#known.set(storageId, { owner, nodes: new Set([holder]) })
+    else this.#known.set(storageId, { owner, nodes: new Set([holder]), isOwnerGone: false })
   }
 
   dropped(storageId: ObjectId, holder: NodeId): void {
@@ -84,12 +85,18 @@ export class SurvivorBook {
   }
 
   ownerGone(owner: WorkerTag): void {
-    this.#forget((_, known) => known.owner === owner)
+    for (const known of this.#known.values()) if (known.owner === owner) known.isOwnerGone = true
+    this.#forgetOrphans()
   }
 
   nodeDied(nodeId: NodeId): void {
     for (const storageId of [...this.#known.keys()]) this.dropped(storageId, nodeId)
     for (const [storageId, { asked }] of [...this.#rescues]) if (asked === nodeId) this.#askNext(storageId)
+    this.#forgetOrphans()
+  }
+
+  #forgetOrphans(): void {
+    this.#forget((storageId, known) => known.isOwnerGone && this.#isHomeDead(storageId))
   }
 
   /** V2 */

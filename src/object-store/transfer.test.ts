@@ -471,3 +471,19 @@ test('[ARCH-10] a copy that is told of after its home died is dropped: its owner
   expect(machine.step(5, { t: 'peer', from: 'node3', message })).toEqual([late])
   expect(machine.stats().survivorsKnown).toBe(0)
 })
+
+test('[ARCH-10] a copy whose owner ended, and whose home died before it could say so, is dropped (V3)', () => {
+  const nodeOf = (tag: number): string => (tag < 100 ? 'a' : 'b')
+  const machine = new ObjectTransfer({ nodeId: 'b', chunkBytes: CHUNK, nodeOf, look: () => null })
+  const owner = 107
+  const storageId = makeObjectId(5, 1)
+  const message = { t: 'object.holders', storageId, size: 5, owner, nodes: ['a'], folder: null } as const
+  machine.step(0, { t: 'want', storageId, reader: owner })
+  machine.step(1, { t: 'peer', from: 'a', message })
+  machine.step(2, { t: 'allocated', storageId, isDone: true })
+  machine.step(3, { t: 'chunkCame', storageId, index: 0 })
+  expect(machine.holds(storageId)).toBe(true)
+  expect(machine.step(4, { t: 'ownerGone', owner })).toEqual([])
+  expect(machine.step(5, { t: 'nodeDied', nodeId: 'a' })).toEqual([{ t: 'drop', storageId }])
+  expect(machine.stats()).toMatchObject({ pulledCopies: 0, survivorsKnown: 0 })
+})

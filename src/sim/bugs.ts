@@ -4,6 +4,7 @@
 import type { CoreWorker } from '../core-worker/core-worker.ts'
 import type { Gcs } from '../gcs/gcs.ts'
 import { type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
+import type { ObjectTransfer } from '../object-store/transfer.ts'
 import type { Raylet } from '../raylet/raylet.ts'
 import type { GcsToNode, NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
 import type { FromNode, ToNode } from '../wire/messages.ts'
@@ -21,6 +22,7 @@ export interface Bug {
   readonly isOfMany?: true
   readonly raylet?: (raylet: Raylet, cluster: Cluster) => void
   readonly gcs?: (gcs: Gcs) => void
+  readonly transfer?: (transfer: ObjectTransfer) => void
   /** What a process says to its node. */
   readonly toNode?: (message: ToNode) => readonly ToNode[]
   /** What the node says to a process. */

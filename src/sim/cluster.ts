@@ -29,6 +29,8 @@ export class Cluster {
   readonly nodes: readonly SimNode[]
   readonly isAlone: boolean
   readonly net: NetFaults
+  /** Of nodes, under which their own copies go. */
+  readonly nodeTags = new Map<WorkerTag, SimNode>()
   readonly shells = new Map<WorkerTag, CoreShell>()
   /** By the names of their processes, which are the paths of their sockets. */
   readonly workers = new Map<string, WorkerProcess>()
@@ -102,7 +104,7 @@ export class Cluster {
   }
 
   nodeOf(tag: WorkerTag): SimNode | undefined {
-    return this.shells.get(tag)?.node
+    return this.shells.get(tag)?.node ?? this.nodeTags.get(tag)
   }
 
   nextGroupId(): PlacementGroupId {
@@ -205,6 +207,7 @@ export class Cluster {
 
   /** As a reader on `node` gets it: from the maker's node while that one lives. */
   openCopy(storageId: ObjectId, node: SimNode): Buffer | undefined {
+    if (this.net.hasTransfers) return node.store.open(storageId)
     const maker = this.nodeOf(ownerOf(storageId))
     if (!maker || (maker !== node && !this.isNodeAlive(maker))) return undefined
     return maker.store.open(storageId)

@@ -33,6 +33,8 @@ import type { SimProcess } from './processes.ts'
 /** Larger values go to the store; small, so that a simulation moves few bytes. */
 const INLINE_BYTES_MAX = 600
 const CANCEL_GRACE_MS: Ms = 300
+const LOST_TRIES_MAX = 40
+const LOST_RETRY_MS: Ms = 50
 
 interface Peer {
   readonly tag: WorkerTag
@@ -57,6 +59,7 @@ export class CoreShell {
   onUnblocked: (() => void) | null = null
   readonly #peers = new Map<WorkerTag, Peer>()
   readonly #waiters = new Map<ObjectId, Set<(id: ObjectId) => void>>()
+  readonly #locating = new Map<ObjectId, Set<() => void>>()
   readonly #streamWaiters = new Map<number, Set<() => void>>()
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
   readonly #replies: Replies
@@ -79,9 +82,11 @@ export class CoreShell {
     this.link = link
     this.jobId = registered.jobId
     this.core = new CoreWorker(registered.tag, encodePrimitive)
-    this.#replies = new Replies(this.core, (task, bytes, micros) =>
-      this.core.completeWithError(this.now, task, bytes, task.retryOn?.(bytes) ?? false, micros),
-    )
+    this.#replies = new Replies(this.core, (task, bytes, micros) => {
+      const { kind, origin } = task.pendingArgs === null ? { kind: '', origin: 0 } : this.failureOf(0, bytes)
+      if (kind === 'argumentLost' && this.core.retryLostArgument(this.now, task, origin)) return
+      this.core.completeWithError(this.now, task, bytes, task.retryOn?.(bytes) ?? false, micros)
+    })
     this.host = new HostOf(this)
     cluster.bugs.core?.(this.core)
   }
@@ -124,6 +129,7 @@ export class CoreShell {
     serialized.writeTo(bytes, 0)
     if (size <= INLINE_BYTES_MAX) return { kind: 'inline', bytes, refs }
     this.node.store.write(storageId, bytes)
+    this.cluster.judge.onWritten(storageId, bytes)
     this.link.send({ t: 'object.created', storageId, owner, size, spilled: null })
     return { kind: 'stored', storageId, size, refs }
   }
@@ -144,6 +150,59 @@ export class CoreShell {
       case 'stored':
         return { value: this.readStored(state.storageId, id) }
     }
+  }
+
+  /** Has those that other nodes made brought here; calls back when each is here, or known to be lost. */
+  fetch(storageIds: readonly ObjectId[], callback: () => void): void {
+    const missing = new Set(storageIds.filter((id) => !this.node.store.open(id)))
+    if (missing.size === 0 || !this.cluster.net.hasTransfers) return callback()
+    this.onBlocked?.()
+    for (const storageId of missing) {
+      const known = this.#locating.get(storageId)
+      const waiting = known ?? new Set()
+      this.#locating.set(storageId, waiting)
+      waiting.add(() => {
+        missing.delete(storageId)
+        if (missing.size > 0) return
+        this.onUnblocked?.()
+        this.#microtasks.push(callback)
+      })
+      if (!known) this.link.send({ t: 'object.locate', storageId })
+    }
+  }
+
+  /** Of values that are known, those that are stored: brought here, or made again while their owners can. */
+  fetchValues(ids: readonly ObjectId[], callback: () => void, isOver: () => boolean, tries = 0): void {
+    const stored = ids.flatMap((id) => {
+      const state = this.core.table.stateOf(id)
+      return state?.kind === 'stored' ? [{ id, storageId: state.storageId }] : []
+    })
+    for (const { id } of stored) this.core.table.hold(id)
+    this.fetch(
+      stored.map(({ storageId }) => storageId),
+      () => {
+        const lost = stored.filter(({ storageId }) => !this.cluster.openCopy(storageId, this.node))
+        const mayCome = this.cluster.net.hasTransfers && lost.length > 0 && tries < LOST_TRIES_MAX && !isOver()
+        for (const { id, storageId } of mayCome ? lost : []) {
+          const state = this.core.table.stateOf(id)
+          if (state?.kind === 'stored' && state.storageId === storageId) this.core.onCopyLost(id, storageId)
+        }
+        const release = (): void => {
+          for (const { id } of stored) this.core.release(id)
+        }
+        if (!mayCome) {
+          callback()
+          return release()
+        }
+        this.perform()
+        this.os.after(LOST_RETRY_MS, () => {
+          this.whenReady(ids, ids.length, null, () => {
+            this.fetchValues(ids, callback, isOver, tries + 1)
+            release()
+          })
+        })
+      },
+    )
   }
 
   readStored(storageId: ObjectId, id: ObjectId): unknown {
@@ -233,6 +292,15 @@ export class CoreShell {
 
   onMessage(message: FromNode): void {
     switch (message.t) {
+      case 'object.located': {
+        const waiting = this.#locating.get(message.storageId) ?? new Set()
+        this.#locating.delete(message.storageId)
+        for (const go of waiting) go()
+        return
+      }
+      case 'object.rescued':
+        if (this.cluster.net.hasTransfers) this.cluster.judge.onRescued(message.storageId, message.copy)
+        return this.core.onMessage(this.now, message)
       case 'actor.createRefused': {
         this.refused.add(message.actorId)
         const spec = this.core.onActorRefused(message.actorId)

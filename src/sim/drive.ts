@@ -76,19 +76,36 @@ function perform(program: Program, how: Drive, wanted: Await): void {
           : { code: wanted.how === 'exit' ? 1 : 0, signal: null },
         wanted.how !== 'kill',
       )
-    case 'get':
-      return shell.whenReady(wanted.ids, wanted.ids.length, wanted.timeoutMs, (isTimedOut) => {
-        if (isTimedOut) return go(undefined)
-        step(program, how, () => {
-          let values: unknown[]
-          try {
-            values = wanted.ids.map((id) => readOne(shell, id))
-          } catch (error) {
-            return program.throw(error)
-          }
-          return program.next(values.length === 1 ? values[0] : values)
+    case 'get': {
+      let isOver = false
+      if (wanted.timeoutMs !== null && shell.cluster.net.hasTransfers)
+        os.after(wanted.timeoutMs, () => {
+          if (isOver) return
+          isOver = true
+          go(undefined)
         })
+      return shell.whenReady(wanted.ids, wanted.ids.length, wanted.timeoutMs, (isTimedOut) => {
+        if (isOver) return
+        if (isTimedOut) {
+          isOver = true
+          return go(undefined)
+        }
+        const fetched = (): void => {
+          if (isOver) return
+          isOver = true
+          step(program, how, () => {
+            let values: unknown[]
+            try {
+              values = wanted.ids.map((id) => readOne(shell, id))
+            } catch (error) {
+              return program.throw(error)
+            }
+            return program.next(values.length === 1 ? values[0] : values)
+          })
+        }
+        shell.fetchValues(wanted.ids, fetched, () => isOver)
       })
+    }
     case 'wait':
       return shell.whenReady(wanted.ids, wanted.count, wanted.timeoutMs, () => go())
     case 'next':

@@ -7,7 +7,7 @@ import { drive } from './drive.ts'
 import type { Faults } from './faults.ts'
 import { GetFailure, SimRef } from './handles.ts'
 import type { SimProcess } from './processes.ts'
-import { type Await, consume, numberOf, type Op, type Program, type Script } from './programs.ts'
+import { type Await, consume, numberOf, type Op, type Program, padOf, type Script } from './programs.ts'
 import type { Random } from './random.ts'
 import { type CallOptions, createActor, type NewActor, type Stream, submitCall, submitTask } from './submit.ts'
 
@@ -198,7 +198,7 @@ function* findByName(shell: CoreShell, random: Random): Program {
 function putOne(shell: CoreShell, random: Random, held: readonly SimRef[]): SimRef {
   const n = numberOf(++scripts, 0)
   const refs = random.chance(0.3) && held.length > 0 ? [random.pick(held)] : []
-  const id = shell.put({ n, refs, pad: new Uint8Array(random.chance(0.5) ? 900 : 1) })
+  const id = shell.put({ n, refs, pad: padOf(n, random.chance(0.5) ? 900 : 1) })
   shell.cluster.judge.expect(id, n)
   return new SimRef(shell, id)
 }

@@ -267,26 +267,27 @@ export class SimExecutor {
     }
     link.request<'kv.value'>(
       (requestId) => ({ t: 'kv.get', requestId, key: spec.definition, wait: true }),
-      () => {
-        const scope: SimRef[] = []
-        const args = this.#arguments(Buffer.from(spec.args), spec.owner, scope)
-        if ('failure' in args) {
-          this.#drop(scope)
-          return started(this.#shell.encodeFailure(args.failure))
-        }
-        const [script] = args.values as [Script]
-        const { shell, kept } = { shell: this.#shell, kept: this.kept }
-        const program = runScript(script, { shell, attempt: incarnation, parent: spec.handleId, kept, scope })
-        drive(program, {
-          shell,
-          scope,
-          onItem: null,
-          onDone: (outcome) => {
+      () =>
+        this.#shell.fetch(storedIn(Buffer.from(spec.args)), () => {
+          const scope: SimRef[] = []
+          const args = this.#arguments(Buffer.from(spec.args), spec.owner, scope)
+          if ('failure' in args) {
             this.#drop(scope)
-            started(outcome.status === STATUS.ok ? null : this.#encodeError(outcome))
-          },
-        })
-      },
+            return started(this.#shell.encodeFailure(args.failure))
+          }
+          const [script] = args.values as [Script]
+          const { shell, kept } = { shell: this.#shell, kept: this.kept }
+          const program = runScript(script, { shell, attempt: incarnation, parent: spec.handleId, kept, scope })
+          drive(program, {
+            shell,
+            scope,
+            onItem: null,
+            onDone: (outcome) => {
+              this.#drop(scope)
+              started(outcome.status === STATUS.ok ? null : this.#encodeError(outcome))
+            },
+          })
+        }),
     )
   }
 
@@ -323,16 +324,21 @@ export class SimExecutor {
   // Running
 
   #run(job: Job, onDone: (outcome: Outcome) => void): void {
-    const { cluster } = this.#shell
     if (job.isCancelled) return onDone({ status: STATUS.cancelled, value: undefined })
     const task = makeObjectId(job.peer.tag, job.sequence)
-    cluster.judge.onBegin(this.#shell, task, this.#actor)
+    const stored = storedIn(job.args)
+    this.#shell.fetch(stored, () => this.#runWith(job, task, onDone))
+  }
+
+  #runWith(job: Job, task: ObjectId, onDone: (outcome: Outcome) => void): void {
+    if (job.isCancelled) return onDone({ status: STATUS.cancelled, value: undefined })
     const scope: SimRef[] = []
     const args = this.#arguments(job.args, job.peer.tag, scope)
     if ('failure' in args) {
       onDone({ status: STATUS.error, value: args.failure })
       return this.#drop(scope)
     }
+    this.#shell.cluster.judge.onBegin(this.#shell, task, this.#actor)
     const [script] = args.values as [Script]
     const attempt = job.extras.attempt ?? 0
     const shell = this.#shell
@@ -402,7 +408,9 @@ export class SimExecutor {
           const bytes = cluster.openCopy(reader.storageId, this.#shell.node)
           if (!bytes) {
             cluster.judge.onLostArgument(this.#shell, owner, reader.storageId)
-            return { failure: { kind: 'lost', origin: reader.storageId, of: null } }
+            return {
+              failure: { kind: cluster.net.hasTransfers ? 'argumentLost' : 'lost', origin: reader.storageId, of: null },
+            }
           }
           values.push(this.#shell.deserialize(Buffer.from(bytes)))
         }
@@ -476,4 +484,15 @@ export class SimExecutor {
     }
     job.onCancel?.()
   }
+}
+
+/** Which stored copies are among written arguments. */
+function storedIn(blob: Buffer): ObjectId[] {
+  const reader = new ValueReader(blob, 0)
+  const ids: ObjectId[] = []
+  for (let count = reader.u16(); count > 0; count--) {
+    reader.next()
+    if (reader.isStored) ids.push(reader.storageId)
+  }
+  return ids
 }

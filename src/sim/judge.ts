@@ -5,6 +5,7 @@
 //   J2. A task begins at most once more than it may be retried; a call of an actor starts in the order of submission.
 //   J3. A task arrives at a worker that its owner has leased. An actor has at most one live incarnation.
 //   J5. A worker's CPU is lent exactly while it waits.
+//   J7. A copy that came from another node is what its maker wrote; a lost one is replaced by a whole one at its owner's node.
 //   J6. A node that is being drained grants nothing new, but in bundles that it has.
 //   J4. An object lives while a living process holds a reference to it; its stored copy too.
 // Liveness, at the end (`checkEnd`): nothing waits, and when all references are dropped all tables are empty.
@@ -87,6 +88,10 @@ export class Judge {
   readonly #ended = new Set<WorkerTag>()
   /** Leases that nodes had granted before they were drained. */
   readonly #drained = new Map<SimNode, ReadonlySet<LeaseId>>()
+  /** What makers wrote into stored copies. */
+  readonly #bytes = new Map<ObjectId, Buffer>()
+  /** Lost copies of which the owner's node had another. */
+  readonly #saved = new Set<ObjectId>()
   readonly groups: GroupJudge
   #order = 0
   readonly counts: Record<string, number> = {}
@@ -323,6 +328,7 @@ export class Judge {
       case 'ownerDied':
         return !this.#cluster.isAlive(ownerOf(origin))
       case 'lost':
+      case 'argumentLost':
       case 'freed':
         return (
           this.#freed.has(origin) ||
@@ -386,6 +392,27 @@ export class Judge {
 
   onCreated(storageId: ObjectId, owner: WorkerTag): void {
     this.#madeFor.set(storageId, owner)
+  }
+
+  onWritten(storageId: ObjectId, bytes: Buffer): void {
+    if (this.#cluster.net.hasTransfers) this.#bytes.set(storageId, Buffer.from(bytes))
+  }
+
+  /** J7 */
+  onPulled(storageId: ObjectId, bytes: Buffer | undefined): void {
+    this.count('pulled')
+    const isRight = bytes !== undefined && this.#bytes.get(storageId)?.equals(bytes) === true
+    invariant(isRight, `J7: the copy of ${storageId} is not what its maker wrote`)
+  }
+
+  /** J7: an answer without a copy would be wrong. */
+  onRescue({ transfer }: SimNode, storageIds: readonly ObjectId[]): void {
+    for (const storageId of storageIds) if (transfer?.machine.holds(storageId)) this.#saved.add(storageId)
+  }
+
+  onRescued(storageId: ObjectId, copy: ObjectId | null): void {
+    const isRight = copy !== null || !this.#saved.has(storageId)
+    invariant(isRight, `J7: ${storageId} counts as lost, but its owner's node has a whole copy`)
   }
 
   onStreamEnd(task: TaskId, taken: number): void {
@@ -516,6 +543,7 @@ export class Judge {
     )
     if (this.#cluster.isAlone) return
     this.groups.checkEnd(node)
+    node.transfer?.checkEnd()
     for (const { nodeId, keptBytes } of node.peers?.open() ?? []) {
       const isLiving = this.#cluster.isNodeAlive(this.#cluster.nodeById(nodeId))
       invariant(isLiving && keptBytes === 0, `leak: ${os.name} keeps ${keptBytes} bytes for ${nodeId.slice(0, 2)}`)

@@ -1,6 +1,7 @@
 // Deliberate bugs of what only several nodes need: hub, spilled leases, views, membership, links. As in `bugs.ts`.
 
 import type { WorkerTag } from '../ids/ids.ts'
+import type { TransferEffect } from '../object-store/transfer.ts'
 import type { NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
 import type { Bug } from './bugs.ts'
 
@@ -13,6 +14,14 @@ function unsaid(t: RayletToRaylet['t']): NonNullable<Bug['toPeer']> {
 
 function untold(t: NodeToGcs['t']): NonNullable<Bug['toGcs']> {
   return (message) => (message.t === t ? NOTHING : [message])
+}
+
+/** `change`: null: it is not done. */
+function transferring(change: (effect: TransferEffect) => TransferEffect | null): NonNullable<Bug['transfer']> {
+  return (transfer) => {
+    const step = transfer.step.bind(transfer)
+    transfer.step = (now, input) => step(now, input).flatMap((effect) => change(effect) ?? [])
+  }
 }
 
 const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
@@ -249,31 +258,6 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
       message.t === 'bundles.do' ? [{ ...message, steps: message.steps.filter(({ t }) => t !== 'return') }] : [message],
   },
   {
-    name: 'refusedNotReturned',
-    what: 'a bundle that was refused, and then reserved when it was asked for again, is not returned',
-    seeds: 1500,
-    gcs: ({ groups }) => {
-      const answered = groups.answered.bind(groups)
-      const drain = groups.drain.bind(groups)
-      let refuser: string[] = []
-      groups.answered = (now, answer) => {
-        if (answer.t === 'prepared' && !answer.isReserved)
-          refuser = answer.bundles.indices.map((index) => `${answer.bundles.groupId} ${index}`)
-        answered(now, answer)
-      }
-      groups.drain = () => {
-        const effects = drain().filter(
-          (effect) =>
-            effect.t !== 'bundles' ||
-            effect.step.t !== 'return' ||
-            !effect.step.bundles.indices.some((index) => refuser.includes(`${effect.step.bundles.groupId} ${index}`)),
-        )
-        refuser = []
-        return effects
-      }
-    },
-  },
-  {
     name: 'bundlesOnTheDead',
     what: 'bundles of a node that died are not placed anew',
     seeds: 200,
@@ -317,6 +301,31 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
           (effect) => effect.kind !== 'local' || effect.event.t !== 'killProcess' || !isOut(effect.event.tag),
         )
     },
+  },
+  // Copies
+  {
+    name: 'wrongChunk',
+    what: 'for every chunk the first one is sent',
+    seeds: 60,
+    transfer: transferring((effect) => (effect.t === 'sendChunk' ? { ...effect, offset: 0 } : effect)),
+  },
+  {
+    name: 'lossUntold',
+    what: 'who waits for a copy is not told that it is lost',
+    seeds: 600,
+    transfer: transferring((effect) => (effect.t === 'located' && effect.where === null ? null : effect)),
+  },
+  {
+    name: 'copiesOutliveValues',
+    what: 'who has a copy is not told that its value was freed',
+    seeds: 100,
+    toPeer: (message) => (message.t === 'object.free' ? [{ ...message, storageIds: [] }] : [message]),
+  },
+  {
+    name: 'copyNotPromoted',
+    what: 'a lost copy is not replaced by another one',
+    seeds: 1500,
+    transfer: transferring((effect) => (effect.t === 'promote' ? null : effect)),
   },
   // Draining
   {

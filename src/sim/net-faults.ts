@@ -31,6 +31,8 @@ export interface NetFaults {
   readonly longestCutMs: Ms
   /** Everything from and to these is later. */
   readonly slowMs: readonly Ms[]
+  /** Values go between nodes in chunks; else they are there at once. */
+  readonly hasTransfers: boolean
   /** In each driver so many make placement groups, beside all else. */
   readonly groupMakers: number
   readonly spreadChance: number
@@ -41,16 +43,17 @@ const ALONE = {
   gcsCrashEveryMs: 0,
   spoilEveryMs: 0,
   ...{ lateNode: -1, lateAtMs: 0, crashEveryMs: 0, pauseEveryMs: 0, cutEveryMs: 0, resetEveryMs: 0, longestCutMs: 0 },
-  ...{ slowMs: [], spreadChance: 0, affinityChance: 0, groupMakers: 0, secondAtMs: 0 },
+  ...{ slowMs: [], spreadChance: 0, affinityChance: 0, groupMakers: 0, secondAtMs: 0, hasTransfers: false },
 }
 
 /** `nodes`: so many; 0: as the seed has it. */
-export function drawNet({ net: random, gcs, groups }: World, faults: Faults, nodes: number): NetFaults {
+export function drawNet({ net: random, gcs, groups, transfers }: World, faults: Faults, nodes: number): NetFaults {
   const drawn = random.chance(0.5) ? 1 : random.int(2, 4)
   const count = nodes > 0 ? nodes : drawn
   if (count === 1) return { ...ALONE, totals: [faults.total] }
   const every = (chance: number, fromMs: Ms, toMs: Ms): Ms =>
     random.chance(chance) ? fromMs + random.next() * (toMs - fromMs) : 0
+  const hasTransfers = transfers.chance(0.35)
   const lateNode = count > 2 && random.chance(0.4) ? count - 1 : -1
   return {
     totals: Array.from({ length: count }, (_, index) => totalOf(random, faults, index, lateNode)),
@@ -62,9 +65,11 @@ export function drawNet({ net: random, gcs, groups }: World, faults: Faults, nod
     resetEveryMs: every(0.4, 60, 1000),
     longestCutMs: random.chance(0.6) ? 400 : 3000,
     slowMs: Array.from({ length: count }, () => (random.chance(0.2) ? random.next() * 30 : 0)),
-    spreadChance: random.chance(0.5) ? random.next() * 0.5 : 0,
+    // What comes in chunks has to be made elsewhere.
+    spreadChance: (random.chance(0.5) ? random.next() * 0.5 : 0) + (hasTransfers ? 0.4 : 0),
     affinityChance: random.chance(0.5) ? random.next() * 0.4 : 0,
     gcsCrashEveryMs: gcs.chance(0.4) ? 100 + gcs.next() * 1900 : 0,
+    hasTransfers,
     secondAtMs: groups.chance(0.5) ? groups.next() * groups.next() * 200 : 0,
     groupMakers: groups.chance(0.35) ? groups.int(1, 3) : 0,
     spoilEveryMs: gcs.chance(0.1) ? 300 + gcs.next() * 3000 : 0,

@@ -3,7 +3,7 @@
 //   S1. A process that registered is reported gone once, when its connection has closed and (for workers) the process has ended.
 //   S2. When the raylet's process ends, its workers end soon after; when the machine crashes, all of it ends at once.
 
-import { formatJobId, type NodeId, type ObjectId, type WorkerTag } from '../ids/ids.ts'
+import { formatJobId, type NodeId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { Raylet } from '../raylet/raylet.ts'
 import type { RayletEffect, RayletInput } from '../raylet/shell.ts'
@@ -18,6 +18,7 @@ import { connect, type Socket } from './network.ts'
 import { PeerLinks } from './peers.ts'
 import { SimProcess } from './processes.ts'
 import { SimStore } from './store.ts'
+import { isOfTransfer, SimTransfer } from './transfer.ts'
 import { WorkerProcess } from './workers.ts'
 
 /** More processes than a seed starts. */
@@ -50,6 +51,7 @@ export class SimNode {
   readonly store = new SimStore()
   readonly total: Resources
   readonly peers: PeerLinks | null
+  readonly transfer: SimTransfer | null
   readonly #gcs: GcsPort
   readonly #clients = new Map<WorkerTag, Client>()
   readonly #clientsOf = new Map<SimProcess, Client>()
@@ -88,13 +90,15 @@ export class SimNode {
     const onConnected = (): void => this.#gcs.send(this.#registration())
     const events = { onConnected, onMessage, onGone: (detail: string) => this.#end(detail) }
     this.#gcs = isAlone ? new LocalPort(cluster, this, events) : new RemotePort(cluster, this, events)
+    this.transfer = cluster.net.hasTransfers ? new SimTransfer(this) : null
     this.peers = isAlone
       ? null
       : new PeerLinks(this, {
           hello: (peer) => this.raylet.hello(this.#clusterId, PROTOCOL_VERSION, peer),
           onMessage: (nodeId, message) => {
             for (const one of cluster.bugs.fromPeer?.(message, this) ?? [message])
-              this.#local({ t: 'fromPeer', nodeId, message: one })
+              if (this.transfer && isOfTransfer(one)) this.transfer.step({ t: 'peer', from: nodeId, message: one })
+              else this.#local({ t: 'fromPeer', nodeId, message: one })
           },
           onLost: (nodeId, detail) => this.#local({ t: 'peerLost', nodeId, detail }),
         })
@@ -216,12 +220,14 @@ export class SimNode {
     if (message.t === 'object.created') {
       this.store.created(message.storageId, message.owner)
       cluster.judge.onCreated(message.storageId, message.owner)
-      if (!this.raylet.hub.isAlive(message.owner)) this.#freeStored([message.storageId], -1)
+      this.transfer?.step({ t: 'made', storageId: message.storageId })
+      if (!this.raylet.hub.isAlive(message.owner)) this.freeStored([message.storageId], -1)
       return
     }
+    if (this.transfer && this.#isForTransfer(client.tag, message, this.transfer)) return
     if (message.t === 'object.rescue') {
       // Readers open copies where their makers are: there is no other one.
-      for (const storageId of message.storageIds) this.#send(client.tag, { t: 'object.rescued', storageId, copy: null })
+      for (const storageId of message.storageIds) this.send(client.tag, { t: 'object.rescued', storageId, copy: null })
       return
     }
     cluster.judge.onNodeMessage(client.tag, message)
@@ -229,6 +235,21 @@ export class SimNode {
     const isForGcs = /^(actor|kv|pg)\./.test(message.t)
     if (isForGcs) this.#gcs.send({ t: 'forward', from: client.tag, message })
     else this.#perform(this.raylet.step(cluster.world.now, input))
+  }
+
+  #isForTransfer(tag: WorkerTag, message: ToNode, transfer: SimTransfer): boolean {
+    if (message.t === 'object.rescue') {
+      this.cluster.judge.onRescue(this, message.storageIds)
+      transfer.step({ ...message, owner: tag, t: 'rescue' })
+    } else if (message.t === 'object.unlocate') transfer.step({ ...message, reader: tag, t: 'unwant' })
+    else if (message.t === 'object.locate') {
+      const { storageId } = message
+      const isHere = !this.raylet.view.isRemote(ownerOf(storageId))
+      const where = this.store.open(storageId) ? 'shm' : null
+      if (isHere) this.send(tag, { t: 'object.located', storageId, where })
+      else transfer.step({ t: 'want', storageId, reader: tag })
+    } else return false
+    return true
   }
 
   /** Ask of `runtime/node-server.ts`: of a process of another node its own raylet is asked. */
@@ -307,16 +328,18 @@ export class SimNode {
     this.cluster.world.log(`${this.os.name}: ${tag} is gone`)
     for (const [owner, storageIds] of this.store.madeBy(tag)) this.#tellLeft(owner, tag, storageIds)
     const owned = this.store.onDied(tag)
-    if (owned.length > 0) this.#freeStored(owned, -1)
+    if (owned.length > 0) this.freeStored(owned, -1)
     const { code, signal } = end
+    this.transfer?.step({ t: 'readerGone', reader: tag })
+    this.transfer?.step({ t: 'ownerGone', owner: tag })
     this.#local({ t: 'gone', tag, pid: client.os.pid, code, signal })
   }
 
   #tellLeft(owner: WorkerTag, maker: WorkerTag, storageIds: readonly ObjectId[]): void {
     const { view } = this.raylet
     const nodeId = view.isRemote(owner) ? view.nodeOf(owner) : undefined
-    if (nodeId === undefined) this.#send(owner, { t: 'object.left', maker, storageIds })
-    else this.#toPeer(nodeId, { t: 'object.left', owner, maker, storageIds })
+    if (nodeId === undefined) this.send(owner, { t: 'object.left', maker, storageIds })
+    else this.toPeer(nodeId, { t: 'object.left', owner, maker, storageIds })
   }
 
   // The GCS
@@ -363,7 +386,7 @@ export class SimNode {
     this.raylet.check()
     this.cluster.judge.onRayletStep(this)
     for (const effect of effects) {
-      if (effect.kind === 'send') this.#send(effect.to, effect.message)
+      if (effect.kind === 'send') this.send(effect.to, effect.message)
       else if (effect.kind === 'timer') {
         this.setTimer(`raylet:${effect.key}`, effect.at, () => {
           this.#perform(this.raylet.step(this.cluster.world.now, { kind: 'timer', key: effect.key }))
@@ -387,19 +410,20 @@ export class SimNode {
         for (const message of cluster.bugs.toGcs?.(event.message, cluster) ?? [event.message]) this.#gcs.send(message)
         return
       case 'freeStored':
-        return this.#freeStored(event.storageIds, event.from)
+        return this.freeStored(event.storageIds, event.from)
       case 'broadcast':
         for (const client of this.#clients.values()) this.#write(client, event.message)
         return
       case 'toPeer':
-        return this.#toPeer(event.nodeId, event.message)
+        return this.toPeer(event.nodeId, event.message)
       case 'meet':
         return this.peers?.meet(event.nodeId)
       case 'peerDied':
-        return this.peers?.end(event.nodeId)
+        this.peers?.end(event.nodeId)
+        return this.transfer?.nodeDied(event.nodeId)
       case 'ownerGone': {
         const owned = this.store.ownedBy(event.tag, event.count)
-        if (owned.length > 0) this.#freeStored(owned, -1)
+        if (owned.length > 0) this.freeStored(owned, -1)
         return
       }
       case 'doubt':
@@ -415,13 +439,16 @@ export class SimNode {
     }
   }
 
-  #toPeer(nodeId: NodeId, message: RayletToRaylet): void {
+  toPeer(nodeId: NodeId, message: RayletToRaylet): void {
     for (const one of this.cluster.bugs.toPeer?.(message, this) ?? [message]) this.peers?.send(nodeId, one)
   }
 
-  #freeStored(storageIds: readonly ObjectId[], from: WorkerTag): void {
-    const byMaker = this.store.free(storageIds, from, (maker) => this.#clients.has(maker))
-    for (const [maker, freed] of byMaker) this.#send(maker, { t: 'object.recycle', storageIds: freed })
+  freeStored(storageIds: readonly ObjectId[], from: WorkerTag): void {
+    const isCopy = (id: ObjectId): boolean => this.transfer !== null && this.raylet.view.isRemote(ownerOf(id))
+    const made = storageIds.filter((id) => !isCopy(id))
+    const byMaker = this.store.free(made, from, (maker) => this.#clients.has(maker))
+    this.transfer?.step({ t: 'freed', storageIds })
+    for (const [maker, freed] of byMaker) this.send(maker, { t: 'object.recycle', storageIds: freed })
   }
 
   /** Replaces a timer of the same key. */
@@ -433,7 +460,7 @@ export class SimNode {
     })
   }
 
-  #send(to: WorkerTag, message: FromNode): void {
+  send(to: WorkerTag, message: FromNode): void {
     const client = this.#clients.get(to)
     if (!client) return
     for (const one of this.cluster.bugs.fromNode?.(message, to, this.cluster) ?? [message]) this.#write(client, one)

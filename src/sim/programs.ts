@@ -161,13 +161,18 @@ export function refsIn(value: unknown): SimRef[] {
 function itemOf(script: Script, index: number, made: readonly SimRef[]): unknown {
   const n = numberOf(script.n, index)
   if (script.returns === 'number') return n
-  if (script.returns === 'large') return { n, pad: new Uint8Array(900) }
+  if (script.returns === 'large') return { n, pad: padOf(n, 900) }
   return { n, refs: [...made, ...script.refs].filter((ref) => !ref.isDropped).slice(0, 2) }
 }
 
 /** What return (or item) `index` of script `n` says of itself. */
 export function numberOf(n: number, index: number): number {
   return n * 100 + index
+}
+
+/** Every part of it is another. */
+export function padOf(n: number, size: number): Uint8Array {
+  return Uint8Array.from({ length: size }, (_, i) => (n * 31 + (i >> 4) * 7 + i) & 255)
 }
 
 function resultOf(script: Script, shell: CoreShell, made: readonly SimRef[]): (count: number) => unknown[] {
@@ -177,12 +182,12 @@ function resultOf(script: Script, shell: CoreShell, made: readonly SimRef[]): (c
       const n = numberOf(script.n, index)
       if (script.returns === 'number') values.push(n)
       else if (script.returns === 'object') values.push({ n })
-      else if (script.returns === 'large') values.push({ n, pad: new Uint8Array(900) })
+      else if (script.returns === 'large') values.push({ n, pad: padOf(n, 900) })
       else if (script.returns === 'given')
         values.push({ n, refs: [...made, ...script.refs].filter((ref) => !ref.isDropped) })
       else {
         const putN = numberOf(script.n, 50 + index)
-        const id = shell.put({ n: putN, pad: new Uint8Array(index === 0 ? 900 : 1) })
+        const id = shell.put({ n: putN, pad: padOf(putN, index === 0 ? 900 : 1) })
         shell.cluster.judge.expect(id, putN)
         values.push({ n, refs: [new SimRef(shell, id), ...made.filter((ref) => !ref.isDropped)] })
       }

@@ -6,6 +6,8 @@ import { type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 
 export class SimStore {
   readonly #segments = new Map<ObjectId, Buffer>()
+  /** Copies of values that other nodes made. */
+  readonly pulled = new Map<ObjectId, { readonly bytes: Buffer; isWhole: boolean }>()
   readonly #book = new Map<ObjectId, WorkerTag>()
   /** Freed before the maker's word of them came. */
   readonly #freedEarly = new Set<ObjectId>()
@@ -29,7 +31,15 @@ export class SimStore {
   }
 
   open(storageId: ObjectId): Buffer | undefined {
-    return this.#segments.get(storageId)
+    const pulled = this.pulled.get(storageId)
+    return this.#segments.get(storageId) ?? (pulled?.isWhole ? pulled.bytes : undefined)
+  }
+
+  /** 'soon': written, and not announced. */
+  look(storageId: ObjectId): { readonly size: number; readonly owner: WorkerTag } | 'soon' | null {
+    const bytes = this.#segments.get(storageId)
+    const owner = this.#book.get(storageId)
+    return bytes === undefined ? null : owner === undefined ? 'soon' : { size: bytes.length, owner }
   }
 
   /** The maker does away with its own segments. */

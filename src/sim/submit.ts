@@ -118,7 +118,9 @@ interface Call {
 
 function submit(shell: CoreShell, call: Call): Submitted {
   const { core } = shell
-  const { script, options, fn, extras, schedulingClass, actorId, handleId } = call
+  const { options, fn, extras, schedulingClass, actorId, handleId } = call
+  const isLarge = shell.cluster.net.hasTransfers && call.script.returns === 'object'
+  const script: Script = isLarge ? { ...call.script, returns: 'large' } : call.script
   const written = writeArguments(shell, [script, ...(options.dependencies ?? [])])
   if (handleId !== 0) core.table.hold(handleId)
   const { numReturns, retries } = options

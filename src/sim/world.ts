@@ -25,6 +25,8 @@ export class World {
   readonly gcs: Random
   /** For placement groups. */
   readonly groups: Random
+  /** For values on their way between nodes. */
+  readonly transfers: Random
   /** Lines of what happened, when asked for. */
   readonly trace: string[] | null
   now: Ms = 0
@@ -41,6 +43,7 @@ export class World {
     this.tears = new Random(~seed)
     this.net = new Random(seed ^ 0x5bd1e995)
     this.gcs = new Random(seed ^ 0x27d4eb2f)
+    this.transfers = new Random(seed ^ 0x1b873593)
     this.groups = new Random(seed ^ 0x68e31da4)
     this.trace = keepsTrace ? [] : null
   }
