@@ -151,7 +151,7 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   {
     name: 'helloBeforeJob',
     what: 'a driver that waits for its job counts as dead in a hello',
-    seeds: 100,
+    seeds: 1000,
     toPeer: (message, { cluster }) =>
       message.t === 'hello'
         ? [{ ...message, living: message.living.filter((tag) => cluster.shells.has(tag)) }]
