@@ -5,7 +5,7 @@ import path from 'node:path'
 import { type BuildOptions, build, type Plugin } from 'esbuild'
 import { makeCachedCore } from './cached-core.ts'
 
-/** What shares the state of a process: one copy of everything, in as few files as can be, since each costs a worker's start 1 ms. */
+/** What shares the state of a process: one copy of everything. */
 const core = { index: 'src/index.ts', worker: 'src/api/worker-entry.ts', thread: 'src/api/thread-entry.ts' }
 /** Processes of their own, and what comes to a program through `ray-ts`. */
 const entries: Record<string, string> = {
@@ -28,12 +28,17 @@ const startup: Plugin = {
       acorn: 'scripts/bundled/acorn.js',
       'node:crypto': 'scripts/bundled/builtins.js',
       'node:inspector': 'scripts/bundled/builtins.js',
+      'node:v8': 'scripts/bundled/builtins.js',
+      'node:worker_threads': 'scripts/bundled/builtins.js',
       'msgpackr-pure': 'node_modules/msgpackr/index.js',
       'msgpackr-unpack': 'node_modules/msgpackr/unpack.js',
     }
-    plugin.onResolve({ filter: /^(acorn|msgpackr(-pure|-unpack)?|node:(crypto|inspector))$/ }, ({ path: name }) => ({
-      path: path.resolve(replaced[name] as string),
-    }))
+    plugin.onResolve(
+      { filter: /^(acorn|msgpackr(-pure|-unpack)?|node:(crypto|inspector|v8|worker_threads))$/ },
+      ({ path: name }) => ({
+        path: path.resolve(replaced[name] as string),
+      }),
+    )
   },
 }
 
@@ -51,8 +56,7 @@ const options: BuildOptions = {
   logLevel: 'warning',
   logOverride: { 'import-is-undefined': 'error' },
 }
-await build({ ...options, entryPoints: core, chunkNames: 'core-[hash]' })
-await makeCachedCore('dist')
+await makeCachedCore(options, core)
 await build({ ...options, entryPoints: entries })
 fs.cpSync('packages/native/prebuilds', 'dist/prebuilds', { recursive: true })
 fs.cpSync('node_modules/msgpackr/LICENSE', 'dist/licenses/msgpackr.txt')

@@ -1,34 +1,42 @@
-// Makes the largest file of dist/ one that V8 can keep compiled: compiling its 0.5 MB is a sixth of a worker's start.
+// Makes of what shares the state of a process (the program's side, the worker's, a thread's) one script that V8 can keep compiled:
+// compiling its 0.5 MB is a sixth of a worker's start, and loading it as ES modules another sixth.
 //
-//     core-HASH.js    takes the place of the ES module: runs the script, and exports what that exported
-//     core-HASH.cjs   the same code as a script, which `vm.Script` takes together with what V8 made of it last time
+//     core.cjs      the code, as the modules of the first build; each runs when it is first asked for
+//     load.cjs      compiles the script, together with what V8 made of it last time, and hands out its modules
+//     worker.cjs    a worker process: no ES module is loaded before user code wants one
+//     resolve.js    how `import` finds a package, which a script cannot ask
+//     index.js, thread.js    ES modules that export what the modules in the script do
 //
-// It must not hold `import()`: in a script that V8 takes from what it kept, Node 20 no longer knows whose import that is.
+// The script must not hold `import()`: in one that V8 takes from what it kept, Node 20 no longer knows whose import that is.
 //
 // Where the result is kept: RAY_TS_CODE_CACHE, a file of the node's session (runtime/node-server.ts). The first worker writes it.
 
 import fs from 'node:fs'
 import path from 'node:path'
 import { tokenizer } from 'acorn'
-import { build } from 'esbuild'
+import { type BuildOptions, build } from 'esbuild'
 
-export async function makeCachedCore(dist: string): Promise<void> {
-  const cores = fs.readdirSync(dist).filter((file) => /^core-.*\.js$/.test(file))
-  const [core] = cores.sort((a, b) => fs.statSync(path.join(dist, b)).size - fs.statSync(path.join(dist, a)).size)
-  if (!core) throw new Error('there is no core')
-  const module = path.join(dist, core)
-  const script = core.replace(/\.js$/, '.cjs')
-  const text = fs.readFileSync(module, 'utf8')
-  const imports = [...text.matchAll(/^(?:import|\} from) .*"(\.\/[^"]+)";$/gm)].map(([, file]) => file as string)
-  const exported = /^export \{\n([^}]*)\n\};$/m.exec(text)?.[1] ?? ''
-  const names = exported.split(',').map((one) => one.trim().split(' as ').at(-1) as string)
-  if (names.length < 10) throw new Error(`what ${core} exports is not read`)
+const SCRIPT = 'core.cjs'
+const LOADER = 'load.cjs'
+const RESOLVER = 'resolve.js'
+
+/** `entries`: the modules of the script by name; all but `worker` get an ES module of that name. */
+export async function makeCachedCore(options: BuildOptions, entries: Readonly<Record<string, string>>): Promise<void> {
+  const dist = options.outdir as string
+  const modules = path.join(dist, 'modules')
+  const first = await build({ ...options, outdir: modules, entryPoints: { ...entries }, metafile: true })
+  const names = Object.keys(entries)
   await build({
-    entryPoints: [module],
-    outfile: path.join(dist, script),
+    stdin: {
+      contents: `module.exports = { ${names.map((name) => `${name}: () => require('./${name}.js')`).join(', ')} }`,
+      resolveDir: modules,
+    },
+    outfile: path.join(dist, SCRIPT),
+    bundle: true,
     format: 'cjs',
     platform: 'node',
-    target: 'node20.19',
+    target: options.target as string,
+    packages: 'external',
     sourcemap: true,
     // Not minified: Node prints the line of an exception that nobody caught.
     define: { 'import.meta': 'importMeta' },
@@ -36,44 +44,74 @@ export async function makeCachedCore(dist: string): Promise<void> {
     footer: { js: '})' },
     logLevel: 'warning',
   })
-  const code = fs.readFileSync(path.join(dist, script), 'utf8')
+  fs.rmSync(modules, { recursive: true })
+  const script = path.join(dist, SCRIPT)
+  const code = oneCopyOfBuiltins(fs.readFileSync(script, 'utf8'))
   for (const { type } of tokenizer(code, { ecmaVersion: 'latest' }))
-    if (type.keyword === 'import') throw new Error(`${script} has an import(): use importerOf of closures/modules.ts`)
-  fs.writeFileSync(module, facade({ script, imports, names }))
-  fs.rmSync(`${module}.map`)
+    if (type.keyword === 'import') throw new Error(`${SCRIPT} has an import(): use importerOf of closures/modules.ts`)
+  fs.writeFileSync(script, code)
+  fs.writeFileSync(path.join(dist, LOADER), loader)
+  fs.writeFileSync(path.join(dist, RESOLVER), 'export const resolve = (name) => import.meta.resolve(name)\n')
+  for (const name of names) {
+    if (name === 'worker') fs.writeFileSync(path.join(dist, 'worker.cjs'), `require('./${LOADER}').worker()\n`)
+    else {
+      const output = Object.entries(first.metafile.outputs).find(([file]) => path.basename(file) === `${name}.js`)
+      fs.writeFileSync(path.join(dist, `${name}.js`), facade(name, output?.[1].exports ?? []))
+    }
+  }
 }
 
-function facade({ script, imports, names }: { script: string; imports: readonly string[]; names: readonly string[] }) {
-  return `import fs from 'node:fs'
-import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
-import vm from 'node:vm'
-${imports.map((file, i) => `import * as m${i} from '${file}'`).join('\n')}
-const given = { ${imports.map((file, i) => `'${file}': m${i}`).join(', ')} }
-const require = createRequire(import.meta.url)
-const url = new URL('./${script}', import.meta.url)
-const place = process.env.RAY_TS_CODE_CACHE
-delete process.env.RAY_TS_CODE_CACHE
-let cachedData
-try {
-  if (place) cachedData = fs.readFileSync(place)
-} catch {}
-const script = new vm.Script(fs.readFileSync(fileURLToPath(url), 'utf8'), {
-  filename: url.href,
-  cachedData,
-})
-const module = { exports: {} }
-script.runInThisContext()(module, module.exports, (id) => given[id] ?? process.getBuiltinModule(id) ?? require(id), import.meta)
-const keep = () => {
-  const whole = \`\${place}.\${process.pid}\`
-  fs.writeFileSync(whole, script.createCachedData(), { mode: 0o600 })
-  fs.renameSync(whole, place)
+/** Each module of the source has its own import of `node:fs`, a copy of a hundred getters: 0.1 ms. */
+function oneCopyOfBuiltins(code: string): string {
+  const seen = new Map<string, string>()
+  return code.replace(
+    /\b(import_\w+) = __toESM\(require\("(node:\w+)"\)(, 1)?\)/g,
+    (whole, name: string, id: string) => {
+      const earlier = seen.get(id)
+      if (!earlier) seen.set(id, name)
+      return earlier ? `${name} = ${earlier} ?? __toESM(require("${id}"), 1)` : whole
+    },
+  )
 }
-if (place) {
-  const isCached = cachedData !== undefined && !script.cachedDataRejected
-  // Whoever runs with other flags of V8 than the first one finds it rejected, and leaves it.
-  globalThis[Symbol.for('ray-ts.code')] = { isCached, keep: cachedData ? null : keep }
+
+function facade(name: string, exported: readonly string[]): string {
+  const names = exported.length > 0 ? `export const { ${exported.join(', ')} } = ` : ''
+  return `import load from './${LOADER}'\n${names}load.${name}()\n`
 }
-export const { ${names.join(', ')} } = module.exports
+
+const loader = `'use strict'
+const fs = require('fs')
+const path = require('path')
+const vm = require('vm')
+
+/** Only an ES module knows how \`import\` resolves. */
+const resolve = (name) => require('./${RESOLVER}').resolve(name)
+
+function load() {
+  const filename = path.join(__dirname, '${SCRIPT}')
+  const place = process.env.RAY_TS_CODE_CACHE
+  delete process.env.RAY_TS_CODE_CACHE
+  let cachedData
+  try {
+    if (place) cachedData = fs.readFileSync(place)
+  } catch {}
+  const { href } = require('url').pathToFileURL(filename)
+  const script = new vm.Script(fs.readFileSync(filename, 'utf8'), { filename: href, cachedData })
+  const module = { exports: {} }
+  script.runInThisContext()(module, module.exports, require, { url: href, resolve })
+  if (place) {
+    const isCached = cachedData !== undefined && !script.cachedDataRejected
+    const keep = () => {
+      const whole = \`\${place}.\${process.pid}\`
+      fs.writeFileSync(whole, script.createCachedData(), { mode: 0o600 })
+      fs.renameSync(whole, place)
+    }
+    // Whoever runs with other flags of V8 than the first one finds it rejected, and leaves it.
+    globalThis[Symbol.for('ray-ts.code')] = { isCached, keep: cachedData ? null : keep }
+  }
+  return module.exports
+}
+
+// Loaders like tsx load this file twice; of the code there must be one.
+module.exports = globalThis[Symbol.for(\`ray-ts.core \${__filename}\`)] ??= load()
 `
-}

@@ -210,6 +210,7 @@ describe('the worker process', () => {
         const handles = (process as unknown as { _getActiveHandles(): { destroy?(): void; remoteAddress?: unknown }[] })
           ._getActiveHandles()
           .filter((handle) => handle.constructor.name === 'Socket')
+          .filter((handle) => handle !== process.stdout && handle !== process.stderr)
         handles.at(-1)?.destroy?.()
         return new Promise<never>(() => {})
       },

@@ -3,7 +3,7 @@
 //
 //   E1. What this thread owns and borrows is counted under a tag of its own, and goes with it.
 
-import { parentPort, workerData } from 'node:worker_threads'
+import threads from 'node:worker_threads'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import type { FromThread, ThreadData, ToThread } from '../runtime/actor-threads.ts'
@@ -23,7 +23,7 @@ import './util/index.ts' // Its actor classes are known by name.
 import { closureHost, makeValueHost } from './host.ts'
 import { setRuntime } from './state.ts'
 
-const data = workerData as ThreadData
+const data = threads.workerData as ThreadData
 const { spec, incarnation, identity } = data
 assignment.resources = data.resources
 setStrategy(data.strategy)
@@ -112,7 +112,7 @@ async function construct(made: CoreRuntime): Promise<void> {
   const type = (await decodeFunction(value, closureHost(made))) as new (...args: unknown[]) => Record<string, unknown>
   const instance = new type(...(await runner.arguments(Buffer.from(spec.args), 0)))
   setSerialTask(null)
-  parentPort?.on('message', (message: ToThread) => onMessage(made, runner, instance, message))
+  threads.parentPort?.on('message', (message: ToThread) => onMessage(made, runner, instance, message))
   made.perform()
   send({ t: 'ready' })
 }
@@ -186,5 +186,5 @@ function isHeld(made: CoreRuntime, id: ObjectId): boolean {
 }
 
 function send(message: FromThread): void {
-  parentPort?.postMessage(message)
+  threads.parentPort?.postMessage(message)
 }

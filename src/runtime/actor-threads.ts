@@ -8,7 +8,7 @@
 //   T2. A call whose thread ends is answered: cancelled if it was to be, else with an error that says how the thread ended.
 //   T3. References in a call's arguments are held here until the thread's own hold has reached their owner.
 
-import { Worker } from 'node:worker_threads'
+import threads from 'node:worker_threads'
 import { makeError } from '../errors/index.ts'
 import type { ObjectId } from '../ids/ids.ts'
 import { readU32 } from '../wire/byte-writer.ts'
@@ -65,7 +65,7 @@ export type FromThread =
   | { readonly t: 'exitActor' }
 
 interface Slot {
-  worker: Worker
+  worker: threads.Worker
   job: Job | null
   done: (() => void) | null
   /** References held for the thread (T3). */
@@ -132,7 +132,7 @@ export class ActorThreads {
 
   #open(): Promise<Slot> {
     return new Promise((resolve, reject) => {
-      const worker = new Worker(this.#entry, { workerData: this.#data })
+      const worker = new threads.Worker(this.#entry, { workerData: this.#data })
       const slot: Slot = { worker, job: null, done: null, held: new Set(), blocked: 0, lastError: null }
       worker.on('message', (message: FromThread) => {
         if (message.t === 'ready') resolve(slot)

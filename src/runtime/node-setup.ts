@@ -56,7 +56,7 @@ export function nodeConfigFor(settings: NodeSettings): NodeConfig {
     cpus,
     system,
     logging,
-    workerEntry: entryFile('worker.js'),
+    workerEntry: entryFile('worker.cjs'),
     execArgv: workerFlags(process.execArgv),
     cwd: process.cwd(),
     logToDriver: settings.logToDriver ?? process.env.RAY_LOG_TO_DRIVER !== '0',

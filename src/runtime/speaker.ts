@@ -1,6 +1,7 @@
 // A worker's own side of its output: says on each stream who speaks before anything is printed, and writes JSON records when asked to.
 //
 //   K1. The streams are opened when something is first printed: most workers never print, and opening them is part of every start.
+//       One that user code closed is no failure: what is printed afterwards is lost.
 //   K2. A marker stands at the beginning of a line, and only when the speaker changes.
 
 import { format } from 'node:util'
@@ -33,6 +34,7 @@ export function announceSpeakers(speaker: () => Speaker | null): void {
       get: () => {
         if (!stream) {
           stream = getter.call(process) as NodeJS.WriteStream
+          stream.on('error', () => {}) // K1
           announceOn(stream, speaker)
         }
         return stream

@@ -4,12 +4,11 @@
 //   U1. An exception that nobody caught ends the worker, as it ends any Node program: its state is unknown, and a call that waits
 //       for the callback that threw would wait for ever. The exception is printed, and is named in the error of what ran then.
 //   U2. Who listens for `uncaughtException` or `unhandledRejection` has taken charge, and the worker goes on.
-//   U3. A standard output that user code closed is no failure: what is printed afterwards is lost.
+//   U3. A standard output that user code closed is no failure: what is printed afterwards is lost (speaker.ts opens the streams).
 
 import type { NodeLink } from './node-link.ts'
 
 export function watchWorkerFaults(link: NodeLink): void {
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {}) // U3
   process.on('uncaughtException', (error: unknown, origin) => {
     if (process.listenerCount('uncaughtException') > 1) return // U2
     const what = origin === 'unhandledRejection' ? 'a rejection that nobody handled' : 'an exception that nobody caught'
