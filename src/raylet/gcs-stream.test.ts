@@ -2,7 +2,7 @@
 // a handle that hears nothing more of its actor.
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { NodeToGcs } from '../wire/cluster.ts'
+import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { ExitInfo, FromNode, ToNode } from '../wire/messages.ts'
 import { GcsStream } from './gcs-stream.ts'
 
@@ -13,7 +13,7 @@ const subscribe = (actorId: string): ToNode => ({ t: 'actor.subscribe', actorId,
 const report: NodeToGcs = { t: 'node.report', available: {}, waiting: 0, demand: [] }
 const resumed: NodeToGcs = { t: 'node.resumed' }
 const gone = (tag: number): NodeToGcs => ({ t: 'worker.gone', exit: { tag } as ExitInfo, kind: 'worker' })
-const deliver = (stream: GcsStream, to: number, message: object): void =>
+const deliver = (stream: GcsStream, to: number, message: object): boolean =>
   stream.hear({ t: 'deliver', to, message: message as FromNode })
 
 function live(): GcsStream {
@@ -34,6 +34,24 @@ test('[ARCH-07] what was not acknowledged is said again, in order; what was is n
   expect(stream.kept).toBe(0)
   stream.cut()
   expect(stream.resume()).toEqual([resumed])
+})
+
+test('[ARCH-07] [PG-01] what the GCS said before it knew what the node had is not heard: it takes that for lost', () => {
+  const id = { groupId: 'g', indices: [0] }
+  const prepare: GcsToNode = {
+    t: 'bundles.do',
+    steps: [{ t: 'prepare', bundles: id, attempt: 1, resources: [{ CPU: 10_000 }], isWhole: true }],
+  }
+  const registered = { t: 'node.registered' } as GcsToNode
+  const stream = new GcsStream()
+  expect([stream.hear(prepare), stream.hear(registered)]).toEqual([false, true])
+  stream.resume()
+  expect(stream.hear(prepare)).toBe(true)
+  stream.say(put('a'))
+  stream.cut() // It registers anew, without the bundle or with it.
+  expect([stream.hear(prepare), stream.hear({ t: 'acked', count: 2 })]).toEqual([false, false])
+  expect(stream.hear({ t: 'node.end', detail: 'it is dead' })).toBe(true)
+  expect(stream.resume()).toEqual([put('a'), resumed])
 })
 
 test('[ARCH-07] questions are asked again until they are answered', () => {

@@ -1,4 +1,5 @@
-// What a node says to the GCS, so that nothing of it is lost with a connection, or with a GCS that dies and comes back.
+// What a node says to the GCS, so that nothing of it is lost with a connection, or with a GCS that dies and comes back; and what of the
+// GCS's words counts.
 //
 //     node.register │ node.registered ──► kept messages … follow-ups … node.resumed ──► live
 //
@@ -8,6 +9,8 @@
 //   S2. A question is kept until it is answered, since the GCS forgets who waits.
 //   S3. Who follows an actor is said again, since the GCS forgets that too: after the kept messages, as it is by then.
 //   S4. Of a process that is gone nothing is said but that.
+//   S5. What comes before the answer to a registration is not heard: the GCS said it before it knew what the node had when it registered, and
+//       takes it for lost. (A bundle that was reserved in between was reserved elsewhere too.)
 
 import type { ActorId, WorkerTag } from '../ids/ids.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
@@ -21,6 +24,7 @@ interface Kept {
 
 /** True for this moment only: a GCS that comes back has no use for them. */
 const FLEETING: ReadonlySet<string> = new Set(['node.report', 'pong', 'node.resumed'])
+const ANSWERS: ReadonlySet<string> = new Set(['node.registered', 'node.refused', 'node.end'])
 
 export class GcsStream {
   #kept: Kept[] = []
@@ -44,11 +48,14 @@ export class GcsStream {
     return this.#isLive
   }
 
-  hear(message: GcsToNode): void {
+  /** False: it does not count (S5). */
+  hear(message: GcsToNode): boolean {
+    if (!this.#isLive) return ANSWERS.has(message.t)
     if (message.t === 'acked') {
       const { count } = message
       this.#kept = this.#kept.filter(({ number }) => number === 0 || number > count)
     } else if (message.t === 'deliver') this.#answered(message.to, message.message)
+    return true
   }
 
   /** The connection is gone, and what was not acknowledged may be. */

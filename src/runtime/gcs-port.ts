@@ -102,7 +102,7 @@ export class RemoteGcs implements GcsPort {
       {
         onConnected: () => events.onConnected(),
         onMessage: (message) => {
-          this.#stream.hear(message)
+          if (!this.#stream.hear(message)) return
           if (message.t === 'node.registered') this.#registered()
           events.onMessage(message)
         },

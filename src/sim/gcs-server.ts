@@ -114,7 +114,7 @@ export class RemotePort implements GcsPort {
     const reader = new FrameReader((buffer, start, end) => {
       const message = decodeMessage<GcsToNode>(buffer.subarray(start, end))
       this.#cluster.world.log(`${os.name} < gcs ${describe(message)}`)
-      this.#stream.hear(message)
+      if (!this.#stream.hear(message)) return
       if (message.t === 'node.registered') this.#registered()
       this.#events.onMessage(message)
     }, CONTROL_FRAME_BYTES_MAX)

@@ -118,7 +118,7 @@ export class ScaleNode {
   }
 
   fromGcs(message: GcsToNode): void {
-    this.#stream.hear(message)
+    if (!this.#stream.hear(message)) return
     if (message.t === 'acked' || message.t === 'job.made') return
     this.#local({ t: 'fromGcs', message })
     if (message.t === 'node.registered') {
