@@ -103,6 +103,32 @@ describe('[ARCH-22] how far tasks are spread', () => {
   })
 })
 
+describe('[ARCH-22] [TASK-18] nothing waits for one task alone, which may wait for it (S2)', () => {
+  const submitQuick = (bench: Bench, averageMicros: number): void => {
+    const task = taskOf({ key: 'fn:2', name: 'quick', averageMicros })
+    bench.run((effects) => bench.submitter.submit(0, task, effects))
+  }
+
+  test('a short task does not wait for one whose time is not known: another worker is asked for', () => {
+    const bench = new Bench(-1)
+    bench.submit(0, 1)
+    bench.grant(0, 7)
+    submitQuick(bench, 1)
+    expect([bench.inflight(7), bench.requests]).toEqual([1, ['1.2']])
+    bench.grant(0, 8)
+    expect(bench.inflight(8)).toBe(1)
+  })
+
+  test('what is not worth another worker is pushed, beyond the fair share too: the worker gives it back if it must', () => {
+    const bench = new Bench(400)
+    bench.submit(0, 2)
+    bench.grant(0, 7)
+    bench.grant(0, 8)
+    submitQuick(bench, 150)
+    expect([bench.inflight(7) + bench.inflight(8), bench.requests]).toEqual([3, []])
+  })
+})
+
 describe('[ARCH-22][EXTRA-02] no more workers are asked for than tasks wait (S6)', () => {
   test('a worker that has nothing to do is used before another is asked for', () => {
     const bench = new Bench(-1)

@@ -13,7 +13,8 @@
 //
 // Invariants:
 //   S1. A task is in one place: in its class's queue, or in flight on one target.
-//   S2. For every class with waiting tasks there is a lease at work, or a request for one on its way.
+//   S2. For every class with waiting tasks a request is on its way, or a worker has more than one before it: it gives the others back when
+//       the first turns out slow. A single one may wait for what waits here, and nobody would notice.
 //   S3. A lease is returned once. An idle one is kept `IDLE_LEASE_MS`, so that call after call finds it.
 //   S5. Tasks whose stored arguments lie mostly on another node have a pool of their own by that node, so that the worker that is asked for
 //       there (locality) is not given to others.
@@ -227,8 +228,8 @@ export class TaskSubmitter {
 
   check(): void {
     for (const pool of this.#pools.values()) {
-      const isAtWork = pool.leases.some((lease) => !lease.isClosed && lease.inflight.size > 0)
-      const isServed = pool.queue.length === 0 || isAtWork || pool.requests.size > 0
+      const isWatched = pool.leases.some(({ isClosed, inflight }) => !isClosed && inflight.size > 1)
+      const isServed = pool.queue.length === 0 || isWatched || pool.requests.size > 0
       invariant(isServed, `S2: ${pool.queue.length} tasks of ${pool.key} wait for nothing`)
       const { length } = pool.queue
       invariant(pool.requests.size <= length, `S6: ${pool.requests.size} workers are asked for ${length} tasks`)
@@ -301,7 +302,7 @@ export class TaskSubmitter {
 
   /**
    * One that is busy but has not enough to do yet, else the least busy one: one with nothing to do, or, once others were asked for (`mayQueue`),
-   * one that has less than its share. Linear: one owner holds few leases of a class.
+   * one that has less than its share, if only of what no other worker is worth. Linear: one owner holds few leases of a class.
    */
   #leaseFor(now: Ms, pool: ClassPool, task: Task, cost: number, mayQueue: boolean): Lease | undefined {
     const { leases } = pool
@@ -314,7 +315,8 @@ export class TaskSubmitter {
       if (!best || lease.backlogMicros < best.backlogMicros) best = lease
     }
     if (!best || best.inflight.size === 0) return best
-    return mayQueue && best.backlogMicros + cost <= Math.min(WINDOW_MICROS, fairShare(pool, cost)) ? best : undefined
+    const share = pool.requests.size > 0 ? fairShare(pool, cost) : WINDOW_MICROS
+    return mayQueue && best.backlogMicros + cost <= Math.min(WINDOW_MICROS, share) ? best : undefined
   }
 
   #request(now: Ms, pool: ClassPool, effects: Effects): void {
@@ -410,13 +412,15 @@ function fairShare(pool: ClassPool, cost: number): number {
   return workOf(pool, cost) / (pool.leases.length + Math.min(pool.requests.size, REQUESTS_SPARE))
 }
 
-/** How many more workers what there is to do is worth; at least one when nobody takes any of it (S2). */
+/** How many more workers what there is to do is worth; at least one when nobody takes any of it, or has more than one to do (S2). */
 function wantedMore(now: Ms, pool: ClassPool): number {
+  const head = pool.queue.peek() as Task
+  const cost = costOf(head)
   let takers = 0
   for (const lease of pool.leases) {
-    if (!lease.isStuck && !lease.isClosed && !isOld(now, lease) && lease.backlogMicros <= WINDOW_MICROS) takers++
+    if (lease.isStuck || lease.isClosed || isOld(now, lease)) continue
+    if (lease.backlogMicros + cost <= WINDOW_MICROS || lease.inflight.size > 1) takers++
   }
-  const head = pool.queue.peek() as Task
-  const worth = isTiny(head) ? 0 : Math.ceil(workOf(pool, costOf(head)) / SPREAD_MICROS) - takers
+  const worth = isTiny(head) ? 0 : Math.ceil(workOf(pool, cost) / SPREAD_MICROS) - takers
   return Math.min(pool.queue.length, Math.max(takers > 0 ? 0 : 1, worth))
 }
