@@ -379,7 +379,7 @@ export const BUGS: readonly Bug[] = [
   {
     name: 'itemsRepeated',
     what: 'items that a retried generator sends again are taken for new ones',
-    seeds: 600,
+    seeds: 1000,
     core: ({ streams }) => {
       const accepts = streams.accepts.bind(streams)
       streams.accepts = (sequence, index) => {
