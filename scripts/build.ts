@@ -33,12 +33,8 @@ const startup: Plugin = {
       'msgpackr-pure': 'node_modules/msgpackr/index.js',
       'msgpackr-unpack': 'node_modules/msgpackr/unpack.js',
     }
-    plugin.onResolve(
-      { filter: /^(acorn|msgpackr(-pure|-unpack)?|node:(crypto|inspector|v8|worker_threads))$/ },
-      ({ path: name }) => ({
-        path: path.resolve(replaced[name] as string),
-      }),
-    )
+    const filter = new RegExp(`^(${Object.keys(replaced).join('|')})$`)
+    plugin.onResolve({ filter }, ({ path: name }) => ({ path: path.resolve(replaced[name] as string) }))
   },
 }
 

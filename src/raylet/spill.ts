@@ -100,7 +100,7 @@ export class Spill {
 
   /** Something is granted nowhere yet. */
   get isAsking(): boolean {
-    return this.#parked.size > 0 || [...this.#away.values()].some(({ worker }) => worker === null)
+    return this.#parked.size > 0 || this.asked > 0
   }
 
   /** Asked of other nodes, or granted by them. */
