@@ -11,11 +11,9 @@
 import { formatJobId, type JobId, type NodeId, type WorkerTag } from '../ids/ids.ts'
 import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import { type Choosing, choosingFrom, pickNode } from '../scheduling/policies.ts'
-import { fits } from '../scheduling/resources.ts'
 import {
   type BundleStep,
   type ClusterStatus,
-  type DrainReason,
   type GcsToNode,
   type NodeDrain,
   type NodeState,
@@ -24,6 +22,7 @@ import {
 } from '../wire/cluster.ts'
 import type { ExitInfo, FromNode, LeaseSpec, Resources, ToNode } from '../wire/messages.ts'
 import { ActorManager, type Placement } from './actor-manager.ts'
+import { DrainQuestions } from './drain-questions.ts'
 import { Kv } from './kv.ts'
 import { type HealthConfig, NodeManager } from './node-manager.ts'
 import { PlacementGroupManager } from './placement-group-manager.ts'
@@ -33,8 +32,8 @@ export type GcsInput =
   | { readonly t: 'fromNode'; readonly nodeId: NodeId; readonly message: NodeToGcs }
   /** What came of it together: one batch of records for all of it, and one word to each node about bundles. */
   | { readonly t: 'manyFromNode'; readonly nodeId: NodeId; readonly messages: readonly NodeToGcs[] }
-  /** `whyNotDrain` had no objection. */
-  | { readonly t: 'drain'; readonly nodeId: NodeId; readonly drain: NodeDrain }
+  /** Answered by `drainAnswered` with the same id, which the asker made. */
+  | { readonly t: 'drain'; readonly requestId: string; readonly nodeId: NodeId; readonly drain: NodeDrain }
   /** Its connection closed. */
   | { readonly t: 'nodeGone'; readonly nodeId: NodeId; readonly detail: string }
 export type GcsEffect =
@@ -43,6 +42,8 @@ export type GcsEffect =
   | { readonly t: 'toNode'; readonly nodeId: NodeId; readonly message: GcsToNode }
   /** After what was sent to it. */
   | { readonly t: 'disconnect'; readonly nodeId: NodeId }
+  /** `refusal`: a sentence; null: it is being drained. */
+  | { readonly t: 'drainAnswered'; readonly requestId: string; readonly refusal: string | null }
 
 export interface GcsConfig {
   readonly clusterId: string
@@ -66,6 +67,8 @@ interface Counters {
 type Fx = Effect<never, GcsEffect>[]
 
 const VIEWS_EVERY_MS: Ms = 100
+/** How long a node may take to say whether it is idle: less than who asks waits for the answer. */
+const DRAIN_ANSWER_MS: Ms = 4000
 
 export class Gcs {
   readonly actors: ActorManager
@@ -75,6 +78,7 @@ export class Gcs {
   readonly #journal: Journal
   readonly #kv: Kv
   readonly #choosing: Choosing
+  readonly #drains = new DrainQuestions()
   /** What each node held when it registered last. */
   readonly #held = new Map<NodeId, NodeState['actors']>()
   readonly #jobOf = new Map<WorkerTag, JobId>()
@@ -180,6 +184,12 @@ export class Gcs {
       if (!this.nodes.isConnected(id)) this.#nodeDied(now, id, 'its connection to the GCS was closed')
     } else if (what === 'drained') {
       if (this.nodes.get(id)?.state === 'DRAINING') this.#nodeDied(now, id, 'it was drained, and its time was over')
+    } else if (what === 'drainAnswer') {
+      const seconds = DRAIN_ANSWER_MS / 1000
+      this.#answerDrain(
+        id,
+        `it has not said within ${seconds} s whether it is idle (ray status shows whether it is drained later)`,
+      )
     } else if (what === 'views') this.#tellViews()
     else if (what === 'rooms') this.#tellRooms()
     else if (what === 'health') this.#checkHealth(now)
@@ -192,7 +202,7 @@ export class Gcs {
       if (this.nodes.get(nodeId)) this.#timer(`nodeGone ${nodeId}`, now + this.#config.reconnectGraceMs)
       return
     }
-    if (event.t === 'drain') return this.#drain(now, nodeId, event.drain)
+    if (event.t === 'drain') return this.#onDrain(now, event)
     if (event.t === 'manyFromNode') {
       for (const message of event.messages) this.#onLocal(now, { t: 'fromNode', nodeId, message })
       return
@@ -239,6 +249,8 @@ export class Gcs {
         return
       case 'group.follow':
         return this.groups.follow(nodeId, message.groupId)
+      case 'node.drainAnswered':
+        return this.#onDrainAnswered(now, message, nodeId)
       case 'pong':
         return
       case 'node.resumed':
@@ -268,6 +280,7 @@ export class Gcs {
     const clusterId = this.#clusterId
     const { system } = this.#config
     this.#held.set(nodeId, message.state.actors)
+    this.#drains.cameBack(nodeId)
     for (const { tag } of message.state.processes) this.actors.joined(tag)
     this.#toNode(nodeId, { t: 'node.registered', clusterId, tags: answer, nodes: this.nodes.known(), system })
     const { drain } = this.nodes.get(nodeId) ?? {}
@@ -276,20 +289,48 @@ export class Gcs {
     this.actors.placeWaiting()
   }
 
-  /** A sentence; null: it may be drained. */
-  whyNotDrain(nodeId: NodeId, reason: DrainReason): string | null {
-    const node = this.nodes.get(nodeId)
-    if (!node || node.state === 'DEAD') return 'it is not in the cluster'
-    if (node.isHead) return 'it is the head, without which the cluster ends'
-    const isIdle = node.waiting === 0 && fits(node.total, node.available)
-    return reason === 'IDLE_TERMINATION' && !isIdle ? 'it is no longer idle' : null
+  #onDrain(now: Ms, { requestId, nodeId, drain }: GcsInput & { t: 'drain' }): void {
+    const refusal = this.#whyNeverDrain(nodeId)
+    if (refusal === null && drain.reason === 'IDLE_TERMINATION') {
+      this.#drains.add(requestId, nodeId, drain)
+      this.#timer(`drainAnswer ${requestId}`, now + DRAIN_ANSWER_MS)
+      if (this.nodes.isConnected(nodeId)) this.#askIfIdle(nodeId)
+      return
+    }
+    if (refusal === null && this.#drain(now, nodeId, drain)) this.#toNode(nodeId, { t: 'node.drain', drain })
+    this.#fx.push({ kind: 'local', event: { t: 'drainAnswered', requestId, refusal } })
   }
 
-  #drain(now: Ms, nodeId: NodeId, drain: NodeDrain): void {
-    if (!this.nodes.drain(nodeId, drain)) return
+  /** A sentence; null: it may be drained, if it is idle where that is asked for. */
+  #whyNeverDrain(nodeId: NodeId): string | null {
+    const node = this.nodes.get(nodeId)
+    if (!node || node.state === 'DEAD') return 'it is not in the cluster'
+    return node.isHead ? 'it is the head, without which the cluster ends' : null
+  }
+
+  #askIfIdle(nodeId: NodeId): void {
+    for (const question of this.#drains.takeUnsaid(nodeId)) this.#toNode(nodeId, question)
+  }
+
+  /** Also when who asked has gone, or asked an earlier GCS: the node takes nothing new any more. */
+  #onDrainAnswered(now: Ms, message: NodeToGcs & { t: 'node.drainAnswered' }, nodeId: NodeId): void {
+    const { question, drain, refusal } = message
+    // A machine that will go does not stay because it was idle, too.
+    const isToGo = this.nodes.get(nodeId)?.drain?.reason === 'PREEMPTION'
+    if (refusal === null && !isToGo) this.#drain(now, nodeId, drain)
+    this.#answerDrain(question, refusal)
+  }
+
+  /** A1 of drain-questions.ts */
+  #answerDrain(requestId: string, refusal: string | null): void {
+    if (this.#drains.end(requestId)) this.#fx.push({ kind: 'local', event: { t: 'drainAnswered', requestId, refusal } })
+  }
+
+  #drain(now: Ms, nodeId: NodeId, drain: NodeDrain): boolean {
+    if (!this.nodes.drain(nodeId, drain)) return false
     this.#planEnd(now, nodeId, drain)
-    this.#toNode(nodeId, { t: 'node.drain', drain })
     this.#tellViews()
+    return true
   }
 
   #planEnd(now: Ms, nodeId: NodeId, { deadlineMs }: NodeDrain): void {
@@ -314,6 +355,7 @@ export class Gcs {
     this.#held.delete(nodeId)
     this.actors.nodeResumed(nodeId, held)
     this.groups.nodeResumed(nodeId)
+    this.#askIfIdle(nodeId)
     for (const tag of this.#tagsOn(nodeId)) {
       if (isLiving(tag) || this.#beginning.has(tag)) continue
       this.#workerGone(endOf(tag, 'it ended while its node had no connection to the GCS', 'crashed'))
@@ -332,6 +374,8 @@ export class Gcs {
     const died = this.nodes.die(nodeId, reason)
     if (!died) return
     this.#held.delete(nodeId)
+    for (const requestId of this.#drains.endOf(nodeId))
+      this.#fx.push({ kind: 'local', event: { t: 'drainAnswered', requestId, refusal: `it died: ${reason}` } })
     this.groups.nodeDied(now, nodeId) // First: actors that come back look for their bundle elsewhere.
     for (const tag of new Set([...died, ...this.#tagsOn(nodeId)])) {
       const exit = endOf(tag, `its node ${nodeId.slice(0, 8)} died: ${reason}`, 'nodeDied')

@@ -630,11 +630,7 @@ test('[EXTRA-35] [ARCH-07] a node that is being drained stays so, and ends at it
   world.register('a')
   world.register('b')
   const drain = { reason: 'PREEMPTION', message: 'it goes', deadlineMs: 1000 } as const
-  expect(world.gcs.whyNotDrain('nobody', 'PREEMPTION')).toMatch(/not in the cluster/)
-  expect(world.gcs.whyNotDrain('a', 'IDLE_TERMINATION')).toBe(null)
-  world.tell('a', { t: 'node.report', available: { CPU: 10_000 }, waiting: 0, demand: [] })
-  expect(world.gcs.whyNotDrain('a', 'IDLE_TERMINATION')).toMatch(/no longer idle/)
-  world.local({ t: 'drain', nodeId: 'a', drain })
+  world.local({ t: 'drain', requestId: 'q', nodeId: 'a', drain })
   expect(world.take('node.drain')).toMatchObject([{ nodeId: 'a', message: { t: 'node.drain', drain } }])
   world.restart()
   for (const nodeId of ['a', 'b']) {

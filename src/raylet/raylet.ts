@@ -43,8 +43,6 @@ import { type EndReason, type PooledWorker, WorkerPool } from './worker-pool.ts'
 
 type Fx = Effect<FromNode, RayletEffect>[]
 const START_FAILURES_MAX = 3
-/** How often a node that is being drained looks whether it is empty. */
-const LEAVE_EVERY_MS: Ms = 250
 /** How long what another node said of itself stands against what the GCS says. */
 const NOTES_MS: Ms = 500
 export const GCS: WorkerTag = 0
@@ -55,7 +53,7 @@ export class Raylet {
   readonly view: ClusterView
   readonly hub: Hub
   readonly spill: Spill
-  readonly draining = new Draining()
+  readonly draining: Draining
   readonly watch: RoomWatch
   readonly #offers: Offers
   readonly #groups: Groups
@@ -78,6 +76,7 @@ export class Raylet {
     this.view = new ClusterView(this.#self())
     this.hub = new Hub(this.view, this.#out, (tag) => this.#clients.has(tag))
     this.spill = new Spill(this.view, this.#out)
+    this.draining = new Draining(this.leases, this.spill, this.#out)
     this.watch = new RoomWatch(this.#out)
     this.#offers = new Offers(this.view, this.leases, this.#out)
     this.#reports = new Reports(this.leases, this.spill, this.#out)
@@ -138,7 +137,7 @@ export class Raylet {
 
   #onTimer(key: string): void {
     if (key === 'report') return this.#reports.send()
-    if (key === 'leave') return this.#leaveIfDone()
+    if (key === 'leave') return this.draining.leaveIfDone(this.#now, this.#hasDrivers)
     if (key === 'watch') return this.watch.onTimer(this.#now, this.#hasWorkToPlace())
     if (key === 'notes') {
       this.#areNotesPlanned = false
@@ -198,6 +197,9 @@ export class Raylet {
     switch (event.t) {
       case 'fromGcs':
         return this.#onGcs(event.message)
+      case 'drainIfIdle':
+        if (this.draining.answer(event, this.#hasDrivers)) this.#drain(event.drain)
+        return
       case 'fromPeer':
         return this.#onPeer(event.nodeId, event.message)
       case 'peerLost':
@@ -459,7 +461,7 @@ export class Raylet {
 
   #onBundles(steps: readonly BundleStep[]): void {
     this.leases.changes++ // The GCS counts on a report, also when nothing was reserved.
-    const answers = steps.flatMap((step) => this.leases.bundles.perform(step) ?? [])
+    const answers = steps.flatMap((step) => this.draining.refusalOf(step) ?? this.leases.bundles.perform(step) ?? [])
     if (answers.length > 0) this.#out.toGcs({ t: 'bundles.done', answers })
     for (const step of steps) if (step.t === 'return') this.#endIn(step.bundles, step.detail)
     this.#grantAll()
@@ -502,14 +504,11 @@ export class Raylet {
     this.view.changeSelf(this.#self('DRAINING'))
     for (const request of [...this.leases.queue()]) if (this.draining.refuses(request.spec)) this.#sendBack(request)
     this.#grantAll()
-    this.#leaveIfDone()
+    this.draining.leaveIfDone(this.#now, this.#hasDrivers)
   }
 
-  #leaveIfDone(): void {
-    const hasDrivers = [...this.#clients.values()].includes('driver')
-    if (this.leases.leases.size === 0 && this.leases.waiting === 0 && !hasDrivers)
-      this.#local({ t: 'leaveIfEmpty', detail: this.draining.detail })
-    this.#out.timer('leave', this.#now + LEAVE_EVERY_MS)
+  get #hasDrivers(): boolean {
+    return [...this.#clients.values()].includes('driver')
   }
 
   /** Asked for elsewhere, unless that was on the latest word: then newer word is awaited (Q3). */

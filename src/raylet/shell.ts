@@ -2,7 +2,7 @@
 
 import type { JobId, NodeId, ObjectId, WorkerTag } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
-import type { GcsToNode, NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
+import type { GcsToNode, NodeDrain, NodeToGcs, RayletToRaylet } from '../wire/cluster.ts'
 import type { FromNode, Resources, WorkerAddress } from '../wire/messages.ts'
 import type { ProcessEnd } from './exits.ts'
 import type { MemoryReading } from './memory-guard.ts'
@@ -35,6 +35,8 @@ export type RayletEffect =
 
 export type RayletInput =
   | { readonly t: 'fromGcs'; readonly message: GcsToNode }
+  /** The GCS asks (`node.drainIfIdle`). `holdsValues`: the store has values of this node's own. */
+  | { readonly t: 'drainIfIdle'; readonly question: string; readonly drain: NodeDrain; readonly holdsValues: boolean }
   | { readonly t: 'fromPeer'; readonly nodeId: NodeId; readonly message: RayletToRaylet }
   /** The link has ended, and this node did not end it (K1). */
   | { readonly t: 'peerLost'; readonly nodeId: NodeId; readonly detail: string }

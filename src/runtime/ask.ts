@@ -17,15 +17,20 @@ export interface AskOptions {
 }
 
 const TIMEOUT_MS = 5000
+/** The GCS gives the node some seconds to answer. */
+const DRAIN_TIMEOUT_MS = 10_000
 
 /** @throws NO_CLUSTER when nobody answers; AUTH_TOKEN_WRONG, PROTOCOL_MISMATCH. */
 export function askStatus(options: AskOptions): Promise<ClusterStatus> {
   return ask(options, 'status', null) as Promise<ClusterStatus>
 }
 
-/** @throws as `askStatus`. */
+/** Answered also when the GCS ends before it has answered. @throws as `askStatus`. */
 export function askDrain(options: AskOptions, request: DrainRequest): Promise<DrainAnswer> {
-  return ask(options, 'drain', request) as Promise<DrainAnswer>
+  const refusal =
+    'the GCS has ended, or not answered in time (ray status shows whether the node is drained all the same)'
+  const unanswered: DrainAnswer = { refusal }
+  return ask({ timeoutMs: DRAIN_TIMEOUT_MS, ...options }, 'drain', request, unanswered) as Promise<DrainAnswer>
 }
 
 /** Of the raylet at that address. @throws as `askStatus`. */
@@ -43,9 +48,16 @@ export function askLocalWork(sessionDir: string, question: WorkQuestion): Promis
   return askLocal(sessionDir, { about: 'work', ...question }) as Promise<NodeWork>
 }
 
-function ask(options: AskOptions, purpose: 'status' | 'drain' | 'work', question: unknown): Promise<unknown> {
+/** `unanswered`: the answer when the question may have arrived, and none came. */
+function ask(
+  options: AskOptions,
+  purpose: 'status' | 'drain' | 'work',
+  question: unknown,
+  unanswered?: unknown,
+): Promise<unknown> {
   const { host, port, token, timeoutMs = TIMEOUT_MS } = options
   return new Promise((resolve, reject) => {
+    let isAsked = false
     const dial = { host, port, token, nodeId: '', purpose, detail: () => question, timeoutMs } as const
     const socket = dialTcp(dial, {
       onAnswer: (answer) => {
@@ -53,8 +65,14 @@ function ask(options: AskOptions, purpose: 'status' | 'drain' | 'work', question
         else resolve(answer.detail)
         socket.destroy()
       },
+      onConnect: () => {
+        isAsked = true
+      },
       onFrame: () => {},
-      onClose: () => reject(makeError('NO_CLUSTER', { detail: `no GCS answers at ${formatAddress({ host, port })}` })),
+      onClose: () => {
+        if (isAsked && unanswered !== undefined) resolve(unanswered)
+        else reject(makeError('NO_CLUSTER', { detail: `no GCS answers at ${formatAddress({ host, port })}` }))
+      },
     })
   })
 }

@@ -14,6 +14,7 @@ import type { NodeId } from '../ids/ids.ts'
 import type { Input } from '../kernel/machine.ts'
 import type { DrainAnswer, DrainRequest, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { GcsStorage } from './gcs-storage.ts'
+import { randomHex } from './session.ts'
 
 export interface GcsOutlet {
   send(nodeId: NodeId, message: GcsToNode): void
@@ -47,6 +48,8 @@ export class DurableGcs {
   readonly #timers = new Map<string, NodeJS.Timeout>()
   readonly #connections = new Map<NodeId, Connection>()
   readonly #unacked = new Map<Connection, number>()
+  /** Who waits for what becomes of a `DrainRequest`. */
+  readonly #asking = new Map<string, (answer: DrainAnswer) => void>()
   #held: Held[] = []
   #isAckPlanned = false
   #isClosed = false
@@ -84,10 +87,14 @@ export class DurableGcs {
     this.#step({ kind: 'local', event: { t: 'nodeGone', nodeId, detail: 'its connection was closed' } }, null)
   }
 
-  drain({ nodeId, ...drain }: DrainRequest): DrainAnswer {
-    const refusal = this.gcs.whyNotDrain(nodeId, drain.reason)
-    if (refusal === null) this.#step({ kind: 'local', event: { t: 'drain', nodeId, drain } }, null)
-    return { refusal }
+  /** When the node has answered, or has not in time, and what came of it is durable. */
+  drain({ nodeId, reason, message, deadlineMs }: DrainRequest): Promise<DrainAnswer> {
+    const requestId = randomHex(16)
+    return new Promise((resolve) => {
+      this.#asking.set(requestId, resolve)
+      const drain = { reason, message, deadlineMs }
+      this.#step({ kind: 'local', event: { t: 'drain', requestId, nodeId, drain } }, null)
+    })
   }
 
   async close(): Promise<void> {
@@ -139,7 +146,10 @@ export class DurableGcs {
 
   #say(word: GcsEffect): void {
     if (word.t === 'toNode') this.#outlet.send(word.nodeId, word.message)
-    else if (word.t === 'disconnect') {
+    else if (word.t === 'drainAnswered') {
+      this.#asking.get(word.requestId)?.({ refusal: word.refusal })
+      this.#asking.delete(word.requestId)
+    } else if (word.t === 'disconnect') {
       this.#connections.delete(word.nodeId)
       this.#outlet.disconnect(word.nodeId)
     }

@@ -23,7 +23,7 @@ export interface GcsServerEvents<In> {
   /** What whoever asks for the status of the cluster is told. */
   status?(): unknown
   /** Answers a `DrainRequest`. */
-  drain?(request: DrainRequest): DrainAnswer
+  drain?(request: DrainRequest): Promise<DrainAnswer>
 }
 
 type Message = { readonly t: string }
@@ -86,7 +86,8 @@ export class GcsServer<In extends Message, Out extends Message> {
   }
 
   #drain(socket: FramedSocket, { detail }: Greeting): void {
-    tell(socket, this.#events.drain?.(detail as DrainRequest))
+    socket.events = { onFrame: () => {}, onClose: () => {} } // It has asked, and waits.
+    void this.#events.drain?.(detail as DrainRequest).then((answer) => tell(socket, answer))
   }
 
   #accept(socket: FramedSocket, { nodeId }: Greeting): void {

@@ -233,7 +233,10 @@ export class NodeServer {
     }
     if (message.t === 'node.registered') this.#clusterId = message.clusterId
     if (message.t === 'node.registered' || message.t === 'nodes.changed') this.#meet(message.nodes)
-    const event = { t: 'fromGcs', message } as const
+    const isQuestion = message.t === 'node.drainIfIdle'
+    const event = isQuestion
+      ? ({ ...message, t: 'drainIfIdle', holdsValues: !this.#store.isEmpty } as const)
+      : ({ t: 'fromGcs', message } as const)
     this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
     if (message.t === 'node.registered') this.#onRegistered()
     if (message.t === 'node.registered' || message.t === 'tags.granted') this.#registerWaiting()

@@ -8,7 +8,7 @@ import type { GcsChange, GcsRecord } from '../gcs/records.ts'
 import type { NodeId } from '../ids/ids.ts'
 import type { Ms } from '../kernel/machine.ts'
 import { GcsStream } from '../raylet/gcs-stream.ts'
-import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import type { DrainReason, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import type { ToNode } from '../wire/messages.ts'
@@ -168,6 +168,9 @@ export class GcsProcess {
   readonly #records = new Map<string, GcsRecord>()
   readonly #sockets = new Map<NodeId, Socket>()
   readonly #timers = new Map<string, number>()
+  /** Who waits for an answer to `drain`, by what it is about. */
+  readonly #asking = new Map<string, SimNode>()
+  #drains = 0
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster
@@ -185,6 +188,7 @@ export class GcsProcess {
     world.log('the GCS crashes')
     this.os.die({ code: null, signal: 'SIGKILL' }, false)
     this.#sockets.clear()
+    this.#asking.clear()
     world.after(afterMs, () => {
       this.os = new SimProcess(world, 2, 'gcs')
       const gcs = makeGcs(false)
@@ -238,12 +242,27 @@ export class GcsProcess {
     this.os.enter(() => this.#perform(gcs.step(world.now, { kind: 'local', event })))
   }
 
-  /** As `ray drain-node` asks. */
-  drain({ nodeId }: SimNode, deadlineMs: Ms): void {
+  /** As `ray drain-node` asks. `drain-node` hears of a GCS that ends meanwhile. */
+  drain(node: SimNode, reason: DrainReason, deadlineMs: Ms | null): void {
     const { world, gcs } = this.#cluster
-    if (!this.os.isAlive || gcs.whyNotDrain(nodeId, 'PREEMPTION') !== null) return
-    const event = { t: 'drain', nodeId, drain: { reason: 'PREEMPTION', message: '', deadlineMs } } as const
+    if (!this.os.isAlive) return
+    const requestId = `d${++this.#drains}`
+    this.#asking.set(requestId, node)
+    const drain = { reason, message: '', deadlineMs }
+    const event = { t: 'drain', requestId, nodeId: node.nodeId, drain } as const
     this.os.enter(() => this.#perform(gcs.step(world.now, { kind: 'local', event })))
+  }
+
+  /** Those that wait for what becomes of their `drain`. */
+  get asking(): number {
+    return this.#asking.size
+  }
+
+  #drainAnswered(requestId: string, refusal: string | null): void {
+    const node = this.#asking.get(requestId)
+    if (!this.#asking.delete(requestId) || !node) return
+    this.#cluster.world.log(`node${node.index} ${refusal === null ? 'is drained' : `is not drained: ${refusal}`}`)
+    this.#cluster.judge.onDrainAnswered(node, refusal)
   }
 
   /** Breaks the connection of a node. */
@@ -265,6 +284,7 @@ export class GcsProcess {
       else if (effect.kind !== 'local') continue
       else if (effect.event.t === 'persist') this.#keep(effect.event.changes)
       else if (effect.event.t === 'toNode') this.#sockets.get(effect.event.nodeId)?.write(frame(effect.event.message))
+      else if (effect.event.t === 'drainAnswered') this.#drainAnswered(effect.event.requestId, effect.event.refusal)
       else if (effect.event.t === 'disconnect') {
         this.#sockets.get(effect.event.nodeId)?.close()
         this.#sockets.delete(effect.event.nodeId)

@@ -6,7 +6,8 @@
 //   J3. A task arrives at a worker that its owner has leased. An actor has at most one live incarnation.
 //   J5. A worker's CPU is lent exactly while it waits.
 //   J7. A copy that came from another node is what its maker wrote; a lost one is replaced by a whole one at its owner's node.
-//   J6. A node that is being drained grants nothing new, but in bundles that it has.
+//   J6. A node that is being drained grants nothing new, but in bundles that it has. One that is drained because it is idle has said so itself,
+//       and has nothing; everyone who asked for it has an answer.
 //   J4. An object lives while a living process holds a reference to it; its stored copy too.
 // Liveness, at the end (`checkEnd`): nothing waits, and when all references are dropped all tables are empty.
 
@@ -227,6 +228,7 @@ export class Judge {
   onGcsStep(): void {
     const { nodes, shells, net } = this.#cluster
     if (net.groupMakers > 0) this.groups.check()
+    this.#checkIdleEnds()
     for (const node of nodes) {
       if (this.#declared.has(node) || !this.#cluster.isDeclaredDead(node)) continue
       this.#declared.add(node)
@@ -241,11 +243,45 @@ export class Judge {
     if (this.#cluster.net.groupMakers > 0) this.groups.check()
     const { leases, draining } = node.raylet
     if (!draining.isOn) return
-    const before = this.#drained.get(node) ?? new Set(leases.leases.keys())
-    this.#drained.set(node, before)
+    const before = this.#drained.get(node) ?? this.#drainBegins(node)
+    const bundles = leases.bundles.list().length
+    invariant(!draining.isOfIdle || bundles === 0, `J6: ${node.os.name} is drained as idle, and has ${bundles} bundles`)
     for (const { leaseId, spec } of leases.leases.values()) {
       const isOld = before.has(leaseId) || spec.strategy.kind === 'bundle'
       invariant(isOld, `J6: ${node.os.name} is drained, and grants ${leaseId}`)
+    }
+  }
+
+  #drainBegins(node: SimNode): ReadonlySet<LeaseId> {
+    const { leases, draining } = node.raylet
+    if (draining.isOfIdle) {
+      const { os, store } = node
+      const bundles = leases.bundles.list().length
+      const has = `${leases.leases.size} leases, ${leases.waiting} requests, ${bundles} bundles, ${store.size} copies`
+      const isIdle = leases.leases.size + leases.waiting + bundles + store.size === 0
+      invariant(isIdle, `J6: ${os.name} is drained because it is idle, with ${has}`)
+      this.count('idleEnds')
+    }
+    const before = new Set(leases.leases.keys())
+    this.#drained.set(node, before)
+    return before
+  }
+
+  /** J6: whoever asked for it is told. */
+  onDrainAnswered(node: SimNode, refusal: string | null): void {
+    this.count(refusal === null ? 'drains' : 'drainsRefused')
+    if (refusal !== null || !this.#cluster.isNodeAlive(node)) return
+    const view = this.#cluster.gcs.nodes.get(node.nodeId)
+    invariant(view?.state === 'DRAINING', `J6: ${node.os.name} is said to be drained, and is ${view?.state}`)
+  }
+
+  /** J6, after a step of the GCS: the node has said yes. */
+  #checkIdleEnds(): void {
+    const { nodes, gcs } = this.#cluster
+    for (const node of nodes) {
+      const view = gcs.nodes.get(node.nodeId)
+      if (view?.state !== 'DRAINING' || view.drain?.reason !== 'IDLE_TERMINATION' || !node.os.isAlive) continue
+      invariant(node.raylet.draining.isOn, `J6: the GCS drains ${node.os.name}, which has not said that it is idle`)
     }
   }
 
@@ -518,6 +554,8 @@ export class Judge {
       )
     }
     for (const node of nodes) if (node.os.isAlive) this.#checkNode(node)
+    const { asking } = this.#cluster.gcsProcess
+    invariant(asking === 0, `J6: ${asking} wait for what became of a drain`)
     const alive = gcs.actors.list(null).filter((actor) => actor.state !== 'DEAD')
     invariant(alive.length === 0, `leak: actor ${alive[0]?.actorId} is ${alive[0]?.state}`)
     for (const worker of workers.values()) {

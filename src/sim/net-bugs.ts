@@ -345,6 +345,41 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
       gcs.step = (now, input) => (input.kind === 'timer' && input.key.startsWith('drained ') ? [] : step(now, input))
     },
   },
+  {
+    name: 'drainedThoughBusy',
+    what: 'a node says that it is idle while it works',
+    seeds: 100,
+    raylet: ({ draining }) => {
+      draining.whyNotIdle = () => null
+    },
+  },
+  {
+    name: 'drainedUnasked',
+    what: 'a node is drained as idle by what the GCS knows, without being asked',
+    seeds: 100,
+    toRaylet: (message) => [message.t === 'node.drainIfIdle' ? { t: 'node.drain', drain: message.drain } : message],
+  },
+  {
+    name: 'drainAnswerKept',
+    what: 'the GCS does not tell who asked that the node has died',
+    seeds: 400,
+    gcs: (gcs) => {
+      const step = gcs.step.bind(gcs)
+      const isAnswer = (effect: ReturnType<typeof step>[number]): boolean =>
+        effect.kind === 'local' &&
+        effect.event.t === 'drainAnswered' &&
+        effect.event.refusal?.startsWith('it died') === true
+      gcs.step = (now, input) => step(now, input).filter((effect) => !isAnswer(effect))
+    },
+  },
+  {
+    name: 'idleTakesBundles',
+    what: 'a node that is drained as idle reserves bundles',
+    seeds: 1500,
+    raylet: ({ draining }) => {
+      draining.refusalOf = () => undefined
+    },
+  },
   // Links and connections
   {
     name: 'lostLinkGoesOn',

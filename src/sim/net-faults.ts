@@ -122,9 +122,10 @@ export function planNetFaults(cluster: Cluster, home: SimNode): void {
       const node = drains.pick(drained)
       const deadlineMs = 50 + drains.next() * 1500
       world.log(`node${node.index} is drained within ${deadlineMs.toFixed(0)} ms`)
-      cluster.gcsProcess.drain(node, deadlineMs)
+      cluster.gcsProcess.drain(node, 'PREEMPTION', deadlineMs)
     })
   }
+  planIdleEnds(cluster, drained)
   again(cluster, net.resetEveryMs, () => {
     const from = random.pick(targets)
     const to = random.pick(cluster.nodes)
@@ -136,6 +137,19 @@ export function planNetFaults(cluster: Cluster, home: SimNode): void {
     world.log(`connections between node${from.index} and node${to.index} are reset`)
     for (const socket of cluster.road(from, to).sockets) if (random.chance(0.7)) socket.reset(random.next() * 200)
   })
+}
+
+/** Whoever makes nodes as they are needed ends those that it takes for idle. */
+function planIdleEnds(cluster: Cluster, nodes: readonly SimNode[]): void {
+  const { world, gcsProcess } = cluster
+  const numbers = new Random(world.seed ^ 0x1b873593)
+  if (nodes.length === 0 || !numbers.chance(0.25)) return
+  const ask = (): void => {
+    const node = numbers.pick(nodes)
+    if (node.os.isAlive) world.log(`node${node.index} is drained if it is idle`)
+    if (node.os.isAlive) gcsProcess.drain(node, 'IDLE_TERMINATION', numbers.chance(0.5) ? null : numbers.next() * 1500)
+  }
+  again(cluster, 20 + numbers.next() * 1000, ask, numbers)
 }
 
 function cut(cluster: Cluster, node: SimNode, others: readonly SimNode[]): void {

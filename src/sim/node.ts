@@ -363,7 +363,8 @@ export class SimNode {
       }
       const isFirst = one.t === 'node.registered' && this.#clusterId === ''
       if (one.t === 'node.registered') this.#clusterId = one.clusterId
-      this.#local({ t: 'fromGcs', message: one })
+      if (one.t === 'node.drainIfIdle') this.#local({ ...one, t: 'drainIfIdle', holdsValues: this.store.size > 0 })
+      else this.#local({ t: 'fromGcs', message: one })
       if (isFirst && !cluster.isAlone) this.#startRaylet()
       if (one.t === 'node.registered' || one.t === 'tags.granted') this.#registerWaiting()
     }

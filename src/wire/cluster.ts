@@ -52,7 +52,7 @@ export interface NodeDrain {
   readonly deadlineMs: number | null
 }
 
-/** IDLE_TERMINATION is refused by a node that works; PREEMPTION is not refused: its machine will go. */
+/** IDLE_TERMINATION is refused by a node that works, which it says itself; PREEMPTION is not refused: its machine will go. */
 export type DrainReason = 'IDLE_TERMINATION' | 'PREEMPTION'
 
 /** Asked of the GCS by whoever greets it with the purpose 'drain'; the welcome answers with a `DrainAnswer`. */
@@ -246,6 +246,13 @@ export type NodeToGcs =
       readonly available: Resources
     }
   | { readonly t: 'bundles.done'; readonly answers: readonly BundleAnswer[] }
+  /** Answers `node.drainIfIdle`. `refusal`: a sentence; null: it has begun, and counts also if nobody remembers the question. */
+  | {
+      readonly t: 'node.drainAnswered'
+      readonly question: string
+      readonly drain: NodeDrain
+      readonly refusal: string | null
+    }
   /** A lease names it: where are its bundles? Answered by `group.is`, now and after every change, until it is REMOVED. */
   | { readonly t: 'group.follow'; readonly groupId: PlacementGroupId }
 
@@ -294,6 +301,8 @@ export type GcsToNode =
   | { readonly t: 'group.is'; readonly group: FollowedGroup }
   /** Take nothing new, and leave when nothing is left. */
   | { readonly t: 'node.drain'; readonly drain: NodeDrain }
+  /** The same, unless something runs, waits or is stored there: answered by `node.drainAnswered`. Asked once. */
+  | { readonly t: 'node.drainIfIdle'; readonly question: string; readonly drain: NodeDrain }
   /** It was declared dead, or the cluster ends: kill the workers and end. */
   | { readonly t: 'node.end'; readonly detail: string }
 
