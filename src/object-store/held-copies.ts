@@ -22,6 +22,7 @@ export interface HeldWorld {
   nodeOf(tag: WorkerTag): NodeId | undefined
   homeOf(storageId: ObjectId): NodeId | undefined
   isDead(nodeId: NodeId): boolean
+  hasEnded(owner: WorkerTag): boolean
   emit(effect: TransferEffect): void
   onDropped(storageId: ObjectId): void
 }

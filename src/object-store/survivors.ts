@@ -30,6 +30,8 @@ export interface SurvivorsWorld {
   readonly own: NodeId
   homeOf(storageId: ObjectId): NodeId | undefined
   isDead(nodeId: NodeId): boolean
+  /** Of this node. */
+  hasEnded(owner: WorkerTag): boolean
   emit(effect: TransferEffect): void
   /** This node's own copy. */
   promoteHere(storageId: ObjectId, owner: WorkerTag): void
@@ -54,7 +56,7 @@ export class SurvivorBook {
     if (this.#isHomeDead(storageId) || this.#rescues.has(storageId)) return this.#drop(storageId, holder)
     const known = this.#known.get(storageId)
     if (known) known.nodes.add(holder)
-    else this.#known.set(storageId, { owner, nodes: new Set([holder]), isOwnerGone: false })
+    else this.#known.set(storageId, { owner, nodes: new Set([holder]), isOwnerGone: this.#world.hasEnded(owner) })
   }
 
   dropped(storageId: ObjectId, holder: NodeId): void {

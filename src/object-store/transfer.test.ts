@@ -487,3 +487,18 @@ test('[ARCH-10] a copy whose owner ended, and whose home died before it could sa
   expect(machine.step(5, { t: 'nodeDied', nodeId: 'a' })).toEqual([{ t: 'drop', storageId }])
   expect(machine.stats()).toMatchObject({ pulledCopies: 0, survivorsKnown: 0 })
 })
+
+test('[ARCH-10] a copy that is told of after its owner ended is dropped when its home dies (V3)', () => {
+  const nodeOf = (tag: number): string => `node${Math.floor(tag / 100)}`
+  const ended = new Set<number>([ownerAt(0)])
+  const hasEnded = (owner: number): boolean => ended.has(owner)
+  const machine = new ObjectTransfer({ nodeId: 'node0', nodeOf, hasEnded, look: () => null })
+  const storageId = makeObjectId(101, 1)
+  const message = { t: 'object.copied', storageId, owner: ownerAt(0) } as const
+  expect(machine.step(0, { t: 'ownerGone', owner: ownerAt(0) })).toEqual([])
+  expect(machine.step(1, { t: 'peer', from: 'node2', message })).toEqual([])
+  expect(machine.step(2, { t: 'nodeDied', nodeId: 'node1' })).toEqual([
+    { t: 'toPeer', nodeId: 'node2', message: { t: 'object.free', storageIds: [storageId] } },
+  ])
+  expect(machine.stats().survivorsKnown).toBe(0)
+})

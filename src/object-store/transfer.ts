@@ -129,6 +129,8 @@ export interface TransferConfig {
   nodeOf(tag: WorkerTag): NodeId | undefined
   /** A value that was made on this node; 'soon': it is written, but not announced. Only read during steps. */
   look(storageId: ObjectId): { readonly size: number; readonly owner: WorkerTag } | 'soon' | null
+  /** A process of this node: word of a copy may come after its end. Unless given, none has but those of 'ownerGone'. */
+  hasEnded?(owner: WorkerTag): boolean
   /** What others are told of it; null unless given. */
   readonly folder?: SharedFolder | null
   readonly chunkBytes?: number
@@ -140,6 +142,7 @@ export interface TransferConfig {
 
 const DEFAULTS = {
   folder: null,
+  hasEnded: () => false,
   chunkBytes: CHUNK_BYTES,
   budgetBytes: 2 * 1024 ** 3,
   holderBytesMax: 4 * CHUNK_BYTES,
@@ -190,6 +193,7 @@ export class ObjectTransfer {
       nodeOf: config.nodeOf,
       homeOf: (storageId) => this.#homeOf(storageId),
       isDead: (nodeId) => this.#dead.has(nodeId),
+      hasEnded: (owner) => this.#config.hasEnded(owner),
       emit: (effect) => this.#effects.push(effect),
       onDropped: (storageId) => this.#server.end(storageId),
     })

@@ -166,6 +166,7 @@ export class NodeServer {
       budgetBytes: system.objectManagerMaxBytesInFlight,
       stallMs: system.objectManagerPullTimeoutMs,
       nodeOf: (tag) => view.nodeOf(tag),
+      hasEnded: (owner) => !this.#raylet.hub.isAlive(owner),
       addressOf: (peer) => view.get(peer)?.address,
       toPeer: (peer, message) => this.#peers?.send(peer, message, view.get(peer)?.address ?? null),
       promote: (storageId, owner, size) => this.#promote(storageId, owner, size),

@@ -28,6 +28,8 @@ export interface ObjectTransferOptions {
   readonly budgetBytes?: number
   readonly stallMs?: number
   nodeOf(tag: WorkerTag): NodeId | undefined
+  /** Of a process of this node. */
+  hasEnded(owner: WorkerTag): boolean
   /** Of its raylet. */
   addressOf(nodeId: NodeId): { readonly host: string; readonly port: number } | undefined
   toPeer(nodeId: NodeId, message: PeerMessage): void
@@ -58,6 +60,7 @@ export class ObjectTransfer {
       nodeId,
       folder,
       nodeOf: options.nodeOf,
+      hasEnded: options.hasEnded,
       look: (storageId) => store.look(storageId),
       ...(budgetBytes === undefined ? {} : { budgetBytes }),
       ...(stallMs === undefined ? {} : { stallMs }),

@@ -42,6 +42,7 @@ export class SimTransfer {
       ...{ nodeId: node.nodeId, chunkBytes: CHUNK_BYTES, budgetBytes: 3000, holderBytesMax: 400, stallMs: 700 },
       nodeOf: (tag) => node.raylet.view.nodeOf(tag),
       look: (storageId) => node.store.look(storageId),
+      hasEnded: (owner) => !node.raylet.hub.isAlive(owner),
     })
     node.cluster.bugs.transfer?.(this.machine)
   }

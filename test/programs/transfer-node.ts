@@ -86,6 +86,7 @@ const transfer: ObjectTransfer = new ObjectTransfer({
   store,
   folder: offerFolder(shmDir),
   nodeOf: (owner) => `node-${Math.floor(owner / 256)}`,
+  hasEnded: () => false,
   addressOf: (nodeId) => ({ host: '127.0.0.1', port: ports[Number(nodeId.slice(5))] as number }),
   toPeer: (nodeId, message) => say({ t: 'toPeer', to: Number(nodeId.slice(5)), message }),
   promote: () => null,
