@@ -1,5 +1,6 @@
 // npm run sim -- --seeds 2000 [--from K]   fresh worlds, one a seed       --seed N   one, with its trace
-//                --bugs [--seeds N]        every deliberate bug must be found        --bug NAME   with one bug
+//                --bugs [--net] [--bug NAME] [--seeds N]    every deliberate bug (of several nodes, or that one) must be found
+//                --bug NAME   with one bug
 //                --nodes N                 so many nodes, whatever the seed says
 
 import { type Bug, BUGS as OF_ONE } from '../src/sim/bugs.ts'
@@ -66,7 +67,8 @@ function runMany(from: number, count: number): boolean {
 function huntAll(): boolean {
   const limit = numberOf('seeds', 0)
   const survived: Bug[] = []
-  for (const one of BUGS.filter(({ isOfMany }) => !has('net') || isOfMany)) {
+  const hunted = bug ? [bug] : BUGS.filter(({ isOfMany }) => !has('net') || isOfMany)
+  for (const one of hunted) {
     const began = performance.now()
     const seeds = limit || one.seeds
     let found: { seed: number; message: string } | undefined
@@ -84,6 +86,6 @@ function huntAll(): boolean {
       console.log(`${one.name.padEnd(28)} SURVIVES ${seeds} seeds  ${seconds} s  ${one.what}`)
     }
   }
-  console.log(`${BUGS.length - survived.length} of ${BUGS.length} deliberate bugs found`)
+  console.log(`${hunted.length - survived.length} of ${hunted.length} deliberate bugs found`)
   return survived.length === 0
 }

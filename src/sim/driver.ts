@@ -75,11 +75,7 @@ function* step(shell: CoreShell, state: DriverState, random: Random): Program {
     if (actors.length > 0 && dice < 0.7) return call(shell, state, random.pick(actors), random)
     if (actors.length > 0 && dice < 0.78) return killOrDrop(shell, random.pick(actors), random)
     if (dice < 0.84) return yield* findByName(shell, random)
-    createActor(
-      shell,
-      makeScript(random, faults, { held, actors, depth: 1, isActor: true }),
-      drawActor(random, held, faults.callsGet),
-    )
+    createActor(shell, makeScript(random, faults, { held, actors, depth: 1, isActor: true }), drawActor(random, held))
     return
   }
   if (held.length > 0 && random.chance(faults.cancelChance)) {
@@ -127,10 +123,10 @@ function submitOne(
   const script = makeScript(random, faults, { held, actors, depth: 2, isActor: false })
   const isStream = random.chance(faults.streamChance)
   const drawn = drawOptions(random, held, isStream)
-  // Between nodes two that hold half of a place each may wait for a third that needs one, as they may with Ray.
+  // Who waits lends its CPU, and nothing else: two that have half of a place each may wait for a third that needs one, as they may with Ray.
   const waits = script.ops.some((op) => op.t === 'get' || op.t === 'submit' || op.t === 'call')
-  const isHalf = waits && drawn.resources?.special !== undefined && !shell.cluster.isAlone
-  const options = isHalf ? { ...drawn, resources: { CPU: 10_000 } } : drawn
+  const keeps = drawn.resources?.special !== undefined || drawn.resources?.GPU !== undefined
+  const options = waits && keeps ? { ...drawn, resources: { CPU: 10_000 } } : drawn
   const { stream } = submitTask(shell, isStream ? { ...script, items: random.int(0, 5) } : script, options, 0)
   if (stream) keepStream(shell, state, stream, options)
 }
@@ -283,11 +279,11 @@ function drawOptions(random: Random, held: readonly SimRef[], isStream: boolean)
   }
 }
 
-function drawActor(random: Random, held: readonly SimRef[], callsGet: boolean): NewActor {
+function drawActor(random: Random, held: readonly SimRef[]): NewActor {
   const isNamed = random.chance(0.3)
   return {
     name: isNamed ? random.pick(['a', 'b']) : null,
-    getIfExists: isNamed && random.chance(0.5) && !callsGet, // Its calls may overtake those of another handle, and get what these return.
+    getIfExists: isNamed && random.chance(0.5),
     detached: isNamed && random.chance(0.3),
     maxRestarts: random.pick([0, 0, 1, 3, -1]),
     maxTaskRetries: 0,

@@ -150,6 +150,11 @@ export class Judge {
     this.#cluster.world.log(`${shell.os.name} creates actor ${spec.actorId} handle ${spec.handleId}`)
   }
 
+  /** Somebody else may have handles of it under another id. */
+  isNamed(actorId: ActorId | null): boolean {
+    return this.#actors.get(actorId ?? '')?.spec.name != null
+  }
+
   onCancel(id: ObjectId): void {
     const record = this.#taskOf.get(id) ?? this.#tasks.get(id)
     if (record) record.isCancelled = true

@@ -27,17 +27,6 @@ function transferring(change: (effect: TransferEffect) => TransferEffect | null)
 const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   // Leases of other nodes
   {
-    name: 'withdrawnGrantKept',
-    what: 'a grant that comes after its request was withdrawn is not given back',
-    seeds: 400,
-    raylet: ({ spill }) => {
-      const granted = spill.granted.bind(spill)
-      spill.granted = (nodeId, leaseId, worker, gpuIds) => {
-        if (spill.knows(leaseId)) granted(nodeId, leaseId, worker, gpuIds)
-      }
-    },
-  },
-  {
     name: 'rejectionForgotten',
     what: 'what another node rejected is not asked for again',
     seeds: 100,
@@ -143,15 +132,9 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
     },
   },
   {
-    name: 'helloIgnored',
-    what: 'who lives on a node is not learned from its hello',
-    seeds: 1000,
-    fromPeer: unsaid('hello'),
-  },
-  {
     name: 'helloBeforeJob',
     what: 'a driver that waits for its job counts as dead in a hello',
-    seeds: 1000,
+    seeds: 200,
     toPeer: (message, { cluster }) =>
       message.t === 'hello'
         ? [{ ...message, living: message.living.filter((tag) => cluster.shells.has(tag)) }]

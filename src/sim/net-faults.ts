@@ -17,8 +17,12 @@ export interface NetFaults {
   /** Joins when work has begun, and nothing happens to it; -1: none. It alone has the resource `late`. */
   readonly lateNode: number
   readonly lateAtMs: Ms
+  /** Tasks run on the node after that of who asks for them, and the last node's on the one before: the others hear of it from these only. */
+  readonly isChain: boolean
   /** When a second driver comes: perhaps while links between nodes begin. */
   readonly secondAtMs: Ms
+  /** So long its node does not reach the GCS from then on: it waits for its job, while nodes meet. */
+  readonly jobLateMs: Ms
   /** Mean times between faults; 0: none. */
   readonly crashEveryMs: Ms
   /** The GCS is killed, and comes back with its records. */
@@ -40,37 +44,55 @@ export interface NetFaults {
 }
 
 const ALONE = {
+  lateNode: -1,
+  lateAtMs: 0,
+  isChain: false,
+  secondAtMs: 0,
+  jobLateMs: 0,
+  crashEveryMs: 0,
   gcsCrashEveryMs: 0,
   spoilEveryMs: 0,
-  ...{ lateNode: -1, lateAtMs: 0, crashEveryMs: 0, pauseEveryMs: 0, cutEveryMs: 0, resetEveryMs: 0, longestCutMs: 0 },
-  ...{ slowMs: [], spreadChance: 0, affinityChance: 0, groupMakers: 0, secondAtMs: 0, hasTransfers: false },
+  pauseEveryMs: 0,
+  cutEveryMs: 0,
+  resetEveryMs: 0,
+  longestCutMs: 0,
+  slowMs: [],
+  hasTransfers: false,
+  groupMakers: 0,
+  spreadChance: 0,
+  affinityChance: 0,
 }
 
 /** `nodes`: so many; 0: as the seed has it. */
-export function drawNet({ net: random, gcs, groups, transfers }: World, faults: Faults, nodes: number): NetFaults {
+export function drawNet(world: World, faults: Faults, nodes: number): NetFaults {
+  const { net: random, gcs, groups, transfers } = world
   const drawn = random.chance(0.5) ? 1 : random.int(2, 4)
   const count = nodes > 0 ? nodes : drawn
   if (count === 1) return { ...ALONE, totals: [faults.total] }
   const every = (chance: number, fromMs: Ms, toMs: Ms): Ms =>
     random.chance(chance) ? fromMs + random.next() * (toMs - fromMs) : 0
   const hasTransfers = transfers.chance(0.35)
-  const lateNode = count > 2 && random.chance(0.4) ? count - 1 : -1
+  const jobs = new Random(world.seed ^ 0x165667b1)
+  const isChain = count > 2 && jobs.chance(0.2)
+  const lateNode = count > 2 && random.chance(0.4) && !isChain ? count - 1 : -1
   return {
     totals: Array.from({ length: count }, (_, index) => totalOf(random, faults, index, lateNode)),
     lateNode,
+    isChain,
     lateAtMs: 100 + random.next() * 1500,
     crashEveryMs: every(0.35, 300, 3000),
     pauseEveryMs: every(0.3, 100, 1500),
     cutEveryMs: every(0.45, 60, 1000),
     resetEveryMs: every(0.4, 60, 1000),
     longestCutMs: random.chance(0.6) ? 400 : 3000,
-    slowMs: Array.from({ length: count }, () => (random.chance(0.2) ? random.next() * 30 : 0)),
+    slowMs: Array.from({ length: count }, () => (random.chance(isChain ? 0.6 : 0.2) ? random.next() * 30 : 0)),
     // What comes in chunks has to be made elsewhere.
     spreadChance: (random.chance(0.5) ? random.next() * 0.5 : 0) + (hasTransfers ? 0.4 : 0),
     affinityChance: random.chance(0.5) ? random.next() * 0.4 : 0,
     gcsCrashEveryMs: gcs.chance(0.4) ? 100 + gcs.next() * 1900 : 0,
     hasTransfers,
     secondAtMs: groups.chance(0.5) ? groups.next() * groups.next() * 200 : 0,
+    jobLateMs: jobs.chance(0.4) ? 20 + jobs.next() * 400 : 0,
     groupMakers: groups.chance(0.35) ? groups.int(1, 3) : 0,
     spoilEveryMs: gcs.chance(0.1) ? 300 + gcs.next() * 3000 : 0,
   }

@@ -94,7 +94,10 @@ export class SimNode {
     this.peers = isAlone
       ? null
       : new PeerLinks(this, {
-          hello: (peer) => this.raylet.hello(this.#clusterId, PROTOCOL_VERSION, peer),
+          hello: (peer) => {
+            const hello = this.raylet.hello(this.#clusterId, PROTOCOL_VERSION, peer)
+            return cluster.bugs.toPeer?.(hello, this)[0] ?? hello
+          },
           onMessage: (nodeId, message) => {
             for (const one of cluster.bugs.fromPeer?.(message, this) ?? [message])
               if (this.transfer && isOfTransfer(one)) this.transfer.step({ t: 'peer', from: nodeId, message: one })

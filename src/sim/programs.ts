@@ -32,6 +32,12 @@ export type Op =
   | { readonly t: 'crash'; readonly untilAttempt: number; readonly how: 'exit' | 'kill' }
   | { readonly t: 'exitActor' }
 
+/** It waits for nothing but what it submits itself. */
+export function withoutGets(script: Script): Script {
+  const ops = script.ops.filter(({ t }) => t !== 'get')
+  return { ...script, ops: ops.map((op) => (op.t === 'submit' ? { ...op, script: withoutGets(op.script) } : op)) }
+}
+
 export type Await =
   | { readonly t: 'sleep'; readonly ms: Ms }
   | { readonly t: 'burn'; readonly ms: Ms }

@@ -10,7 +10,7 @@ import { type DriverState, driverProgram, resetScripts, settleProgram } from './
 import { drawFaults, healed } from './faults.ts'
 import { groupProgram } from './groups.ts'
 import type { SimRef } from './handles.ts'
-import { drawNet, planNetFaults } from './net-faults.ts'
+import { drawNet, type NetFaults, planNetFaults } from './net-faults.ts'
 import type { SimNode } from './node.ts'
 import { World } from './world.ts'
 
@@ -33,10 +33,10 @@ const NO_BUG: Bug = { name: 'none', what: '', seeds: 0 }
 export function runSeed(seed: number, options: { bug?: Bug; keepsTrace?: boolean; nodes?: number } = {}): SeedResult {
   resetScripts()
   const world = new World(seed, options.keepsTrace === true)
+  const { bug = NO_BUG } = options
   const faults = drawFaults(world.random, world.tears)
-  const { bug } = options
-  const net = drawNet(world, faults, options.nodes ?? (bug ? (bug.isOfMany ? 2 + (seed % 3) : 1) : 0))
-  const cluster = new Cluster(world, faults, net, options.bug ?? NO_BUG)
+  const net = drawNet(world, faults, options.nodes ?? (bug === NO_BUG ? 0 : bug.isOfMany ? 2 + (seed % 3) : 1))
+  const cluster = new Cluster(world, faults, net, bug)
   let failure: Error | null = null
   try {
     play(cluster)
@@ -69,7 +69,7 @@ function play(cluster: Cluster): void {
   const drivers: DriverState[] = []
   const home = pickHome(cluster)
   addDriver(cluster, home, drivers, 'driver')
-  if (faults.secondDriver !== 'none') addDriver(cluster, pickHome(cluster), drivers, 'second', cluster.net.secondAtMs)
+  if (faults.secondDriver !== 'none') addDriver(cluster, pickHome(cluster), drivers, 'second', cluster.net)
   if (!cluster.isAlone) planNetFaults(cluster, home)
   if (faults.killEveryMs > 0) planKill(cluster, faults.killEveryMs)
   if (faults.secondDriver === 'dies') {
@@ -118,7 +118,13 @@ function pickHome({ nodes, net, isAlone, world }: Cluster): SimNode {
   return world.net.pick(nodes.filter(({ index }) => index !== net.lateNode))
 }
 
-function addDriver(cluster: Cluster, node: SimNode, drivers: DriverState[], name: string, afterMs: Ms = 0): void {
+function addDriver(
+  cluster: Cluster,
+  node: SimNode,
+  drivers: DriverState[],
+  name: string,
+  { secondAtMs: afterMs, jobLateMs }: Pick<NetFaults, 'secondAtMs' | 'jobLateMs'> = { secondAtMs: 0, jobLateMs: 0 },
+): void {
   const state: DriverState = {
     name,
     os: null,
@@ -131,6 +137,10 @@ function addDriver(cluster: Cluster, node: SimNode, drivers: DriverState[], name
   }
   drivers.push(state)
   const start = (): void => {
+    if (jobLateMs > 0) {
+      const { out, back } = cluster.roadToGcs(node)
+      for (const way of [out, back]) way.heldUntil = Math.max(way.heldUntil, cluster.world.now + jobLateMs)
+    }
     state.os = cluster.startDriver(node, name, (shell) => {
       state.shell = shell
       runDriver(shell, state)

@@ -11,7 +11,8 @@ import type { ActorSpec, LeaseSpec, Resources, SchedulingStrategy } from '../wir
 import { beginInline, endInline, STREAMING, writeInline, writeStored } from '../wire/task-frames.ts'
 import type { CoreShell } from './core-shell.ts'
 import { SimRef } from './handles.ts'
-import type { Script } from './programs.ts'
+import type { SimNode } from './node.ts'
+import { type Script, withoutGets } from './programs.ts'
 
 /** How often a task needs the node that comes late. */
 const LATE_CHANCE = 0.06
@@ -76,9 +77,13 @@ export function submitTask(shell: CoreShell, script: Script, wanted: CallOptions
 }
 
 /** Where there are several nodes: some tasks are spread, some belong to one node, some wait for the node that comes late. */
-function anywhere({ cluster }: CoreShell, options: CallOptions): CallOptions {
+function anywhere({ cluster, node }: CoreShell, options: CallOptions): CallOptions {
   if (cluster.isAlone || options.strategy) return options
-  const { net, world } = cluster
+  const { net, world, nodes } = cluster
+  if (net.isChain) {
+    const { nodeId } = nodes[node.index + 1] ?? (nodes[node.index - 1] as SimNode)
+    return { ...options, strategy: { kind: 'nodeAffinity', nodeId, soft: false } }
+  }
   if (net.lateNode >= 0 && world.net.chance(LATE_CHANCE))
     return { ...options, resources: { CPU: 5_000, late: 10_000 }, onInfeasible: 'wait' }
   return { ...options, ...strategyOf(cluster) }
@@ -94,12 +99,14 @@ function strategyOf({ net, world, nodes }: CoreShell['cluster']): { strategy?: S
 export function submitCall(
   shell: CoreShell,
   handle: SimRef,
-  script: Script,
+  drawn: Script,
   options: CallOptions,
   parent: ObjectId,
 ): Submitted {
   const fn = shell.cluster.functionOf(shell, 'run')
   const { actorId } = handle
+  // Calls may overtake those of other handles of an actor (`getIfExists`), and would wait for what these return, which wait behind them.
+  const script = shell.cluster.judge.isNamed(actorId) ? withoutGets(drawn) : drawn
   const extras: Record<string, unknown> = { name: 'A.run' }
   if (options.backpressure) extras.backpressure = options.backpressure
   return submit(shell, { script, options, parent, fn, extras, actorId, schedulingClass: null, handleId: handle.id })
@@ -136,7 +143,8 @@ function submit(shell: CoreShell, call: Call): Submitted {
   return { refs, stream: null }
 }
 
-export function createActor(shell: CoreShell, script: Script, actor: NewActor): SimRef {
+export function createActor(shell: CoreShell, drawn: Script, actor: NewActor): SimRef {
+  const script = actor.name === null ? drawn : withoutGets(drawn)
   const { core } = shell
   const actorId = shell.cluster.nextActorId()
   const handleId = makeObjectId(core.tag, core.sequences(1))
