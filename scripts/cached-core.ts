@@ -9,8 +9,10 @@
 //
 // The script must not hold `import()`: in one that V8 takes from what it kept, Node 20 no longer knows whose import that is.
 //
-// Where the result is kept: RAY_TS_CODE_CACHE, a file of the node's session (runtime/node-server.ts). The first worker writes it.
+// Where the result is kept: RAY_TS_CODE_CACHE, a file of the node's session (runtime/node-server.ts). It holds the functions that have
+// run in the worker that wrote it, and in a last byte which parts of the code these are (api/worker-entry.ts, W3).
 
+import { isAscii } from 'node:buffer'
 import fs from 'node:fs'
 import path from 'node:path'
 import { tokenizer } from 'acorn'
@@ -19,6 +21,7 @@ import { type BuildOptions, build } from 'esbuild'
 const SCRIPT = 'core.cjs'
 const LOADER = 'load.cjs'
 const RESOLVER = 'resolve.js'
+const WRAPPED = '(function (module, exports, require, importMeta) {'
 
 /** `entries`: the modules of the script by name; all but `worker` get an ES module of that name. */
 export async function makeCachedCore(options: BuildOptions, entries: Readonly<Record<string, string>>): Promise<void> {
@@ -40,13 +43,13 @@ export async function makeCachedCore(options: BuildOptions, entries: Readonly<Re
     sourcemap: true,
     // Not minified: Node prints the line of an exception that nobody caught.
     define: { 'import.meta': 'importMeta' },
-    banner: { js: '(function (module, exports, require, importMeta) {' },
+    banner: { js: WRAPPED },
     footer: { js: '})' },
     logLevel: 'warning',
   })
   fs.rmSync(modules, { recursive: true })
   const script = path.join(dist, SCRIPT)
-  const code = oneCopyOfBuiltins(fs.readFileSync(script, 'utf8'))
+  const code = toAscii(lightImports(fs.readFileSync(script, 'utf8')))
   for (const { type } of tokenizer(code, { ecmaVersion: 'latest' }))
     if (type.keyword === 'import') throw new Error(`${SCRIPT} has an import(): use importerOf of closures/modules.ts`)
   fs.writeFileSync(script, code)
@@ -61,17 +64,41 @@ export async function makeCachedCore(options: BuildOptions, entries: Readonly<Re
   }
 }
 
+/** What a worker's start has no use for: Node compiles such a module anew in each process, so it is loaded when it is used. */
+const LATE = ['node:module', 'node:os', 'node:timers/promises']
+
 /** Each module of the source has its own import of `node:fs`, a copy of a hundred getters: 0.1 ms. */
-function oneCopyOfBuiltins(code: string): string {
+function lightImports(code: string): string {
   const seen = new Map<string, string>()
-  return code.replace(
-    /\b(import_\w+) = __toESM\(require\("(node:\w+)"\)(, 1)?\)/g,
-    (whole, name: string, id: string) => {
+  const late = new Map<string, string>()
+  const once = code.replace(
+    /\b(import_\w+) = (?:__toESM\()?require\("(node:[\w/]+)"\)(?:(?:, 1)?(\)))?;/g,
+    (whole, name: string, id: string, isCopied: string | undefined) => {
+      if (LATE.includes(id)) late.set(name, id)
+      if (LATE.includes(id)) return ''
+      if (!isCopied) return whole
       const earlier = seen.get(id)
       if (!earlier) seen.set(id, name)
-      return earlier ? `${name} = ${earlier} ?? __toESM(require("${id}"), 1)` : whole
+      return earlier ? `${name} = ${earlier} ?? __toESM(require("${id}"), 1);` : whole
     },
   )
+  const light = once.replace(/\b(import_\w+)(?=\.)/g, (name) =>
+    late.has(name) ? `(lateBuiltin${LATE.indexOf(late.get(name) as string)}())` : name,
+  )
+  const loaders = LATE.map(
+    (id, i) => `var late${i}; function lateBuiltin${i}() { return late${i} ??= __toESM(require("${id}"), 1) }`,
+  )
+  return light.replace(WRAPPED, `${WRAPPED} ${loaders.join(' ')}`)
+}
+
+/** Node makes of a text with other characters one of twice the bytes, in twice the time. All are in comments: esbuild escapes others. */
+function toAscii(code: string): string {
+  for (const { start, end } of tokenizer(code, { ecmaVersion: 'latest' })) {
+    const token = code.slice(start, end)
+    if (!isAscii(Buffer.from(token)))
+      throw new Error(`${SCRIPT} has other characters than ASCII outside of comments: ${token}`)
+  }
+  return code.replace(/[^\0-\x7f]/g, '?')
 }
 
 function facade(name: string, exported: readonly string[]): string {
@@ -91,23 +118,23 @@ function load() {
   const filename = path.join(__dirname, '${SCRIPT}')
   const place = process.env.RAY_TS_CODE_CACHE
   delete process.env.RAY_TS_CODE_CACHE
-  let cachedData
+  let kept
   try {
-    if (place) cachedData = fs.readFileSync(place)
+    if (place) kept = fs.readFileSync(place)
   } catch {}
   const { href } = require('url').pathToFileURL(filename)
-  const script = new vm.Script(fs.readFileSync(filename, 'utf8'), { filename: href, cachedData })
+  const script = new vm.Script(fs.readFileSync(filename, 'latin1'), { filename: href, cachedData: kept?.subarray(0, -1) })
   const module = { exports: {} }
   script.runInThisContext()(module, module.exports, require, { url: href, resolve })
   if (place) {
-    const isCached = cachedData !== undefined && !script.cachedDataRejected
-    const keep = () => {
+    // Whoever runs with other flags of V8 than the first one finds it rejected, and leaves it.
+    const parts = script.cachedDataRejected ? -1 : kept ? kept.at(-1) : 0
+    const keep = (more) => {
       const whole = \`\${place}.\${process.pid}\`
-      fs.writeFileSync(whole, script.createCachedData(), { mode: 0o600 })
+      fs.writeFileSync(whole, Buffer.concat([script.createCachedData(), Buffer.of(parts | more)]), { mode: 0o600 })
       fs.renameSync(whole, place)
     }
-    // Whoever runs with other flags of V8 than the first one finds it rejected, and leaves it.
-    globalThis[Symbol.for('ray-ts.code')] = { isCached, keep: cachedData ? null : keep }
+    globalThis[Symbol.for('ray-ts.code')] = { parts, keep }
   }
   return module.exports
 }

@@ -30,12 +30,17 @@ test('[ARCH-09] tasks reuse their workers', async () => {
   expect(workersOf(cluster.sessionDir).length).toBeLessThanOrEqual(2)
 })
 
-test('[ARCH-09] later workers of a node start with what V8 made of our code for the first one', async () => {
+const START = 1
+const TASK = 2
+const ACTOR = 4
+
+test('[ARCH-09] later workers of a node start with what V8 made of our code for earlier ones', async () => {
   const cluster = await ray.init({ numCpus: 1 })
-  await until(() => fs.existsSync(path.join(cluster.sessionDir, 'worker.code')), 'the first worker has left it')
+  const file = path.join(cluster.sessionDir, 'worker.code')
+  await until(() => fs.existsSync(file), 'the first worker has left it')
   class Probe {
-    isCached(): boolean | undefined {
-      return (globalThis as { [key: symbol]: { isCached: boolean } | undefined })[Symbol.for('ray-ts.code')]?.isCached
+    parts(): number | undefined {
+      return (globalThis as { [key: symbol]: { parts: number } | undefined })[Symbol.for('ray-ts.code')]?.parts
     }
     environment(): string | undefined {
       return process.env.RAY_TS_CODE_CACHE
@@ -43,8 +48,16 @@ test('[ARCH-09] later workers of a node start with what V8 made of our code for 
   }
   const Remote = ray.remote(Probe).options({ numCpus: 0 })
   const [first, second] = [Remote.remote(), Remote.remote()]
-  expect(await ray.get([first.isCached.remote(), second.isCached.remote()])).toEqual([false, true])
-  expect(await ray.get(second.environment.remote())).toBeUndefined() // Nothing that user code starts takes it for its own.
+  expect(await ray.get([first.parts.remote(), second.parts.remote()])).toEqual([0, START])
+  await until(() => ((fs.readFileSync(file).at(-1) as number) & ACTOR) !== 0, 'an actor has left what its calls ran')
+  const third = Remote.remote()
+  expect(await ray.get(third.parts.remote())).toBe(START | ACTOR)
+  await ray.get(ray.remote(() => 1).remote())
+  await until(
+    () => fs.readFileSync(file).at(-1) === (START | TASK | ACTOR),
+    'a worker of tasks has left what these ran',
+  )
+  expect(await ray.get(third.environment.remote())).toBeUndefined() // Nothing that user code starts takes it for its own.
 })
 
 test('[ARCH-09] after a burst of tasks that wait for others the pool shrinks to its limit again; actors do not count', async () => {

@@ -1,14 +1,22 @@
-// What dist/ sees as `msgpackr`: bundled without its native string reader, which doubles the time to load it. That one follows when
-// the process has started (lists of many strings are then read twice as fast).
+// What dist/ sees as `msgpackr`: bundled without its native string reader, which doubles the time to load it. That one follows with the
+// first long message (lists of many strings are then read twice as fast).
 import { createRequire } from 'node:module'
+import { Unpackr } from 'msgpackr-pure'
 import { setExtractor } from 'msgpackr-unpack'
 
 export * from 'msgpackr-pure'
 
-setTimeout(() => {
-  try {
-    setExtractor(createRequire(import.meta.url)('msgpackr-extract').extractStrings)
-  } catch {
-    // An optional dependency: not there for this platform.
+const LONG_BYTES = 64 * 1024
+const { unpack } = Unpackr.prototype
+
+Unpackr.prototype.unpack = function (source, options) {
+  if (source.length > LONG_BYTES) {
+    Unpackr.prototype.unpack = unpack
+    try {
+      setExtractor(createRequire(import.meta.url)('msgpackr-extract').extractStrings)
+    } catch {
+      // An optional dependency: not there for this platform.
+    }
   }
-}, 500).unref()
+  return unpack.call(this, source, options)
+}

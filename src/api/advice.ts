@@ -5,6 +5,7 @@
 
 import type { RemoteFunctionEntry } from '../core-worker/effects.ts'
 import { type ObjectId, ownerOf, sequenceOf } from '../ids/ids.ts'
+import { monotonicMs } from '../runtime/clock.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { warn } from '../runtime/warnings.ts'
 import { formatResources } from '../scheduling/resources.ts'
@@ -72,20 +73,20 @@ export function noteGet(id: ObjectId, runtime: CoreRuntime): void {
     streak = 0
     return
   }
-  if (streak++ === 0) streakSince = performance.now()
+  if (streak++ === 0) streakSince = monotonicMs()
   if (streak < LOOP_GETS) return
   const task = core.task(sequence)
   streak = 0
   if (!task || task.actorId !== null) return // Calls of one actor follow each other anyway.
   hasSaidLoop = true
-  const seconds = ((performance.now() - streakSince) / 1000).toFixed(1)
+  const seconds = ((monotonicMs() - streakSince) / 1000).toFixed(1)
   warn(
     `ray.get right after .remote() in a loop (n=${LOOP_GETS}, ${task.fn.name}, ${seconds} s so far): each task waits for the one before, so that nothing runs in parallel. Submit them all first, then ray.get the list of references; or take them as they come with ray.wait.`,
   )
 }
 
 function warnOfLongWaits({ runtime, waiting, warned }: Watch, afterMs: number): void {
-  const now = performance.now()
+  const now = monotonicMs()
   const current = new Set(runtime.waiting.ids(LOOKED_AT_MAX))
   for (const id of waiting.keys()) if (!current.has(id)) waiting.delete(id)
   const overdue: ObjectId[] = []

@@ -2,6 +2,7 @@
 
 import { errorFromWire, makeError, RayError } from '../errors/index.ts'
 import { makeObjectId } from '../ids/ids.ts'
+import { monotonicMs } from '../runtime/clock.ts'
 import type { CoreRuntime } from '../runtime/core-runtime.ts'
 import { randomHex } from '../runtime/session.ts'
 import { currentTask } from '../runtime/task-context.ts'
@@ -236,7 +237,7 @@ function promised<T>(runtime: CoreRuntime, make: () => Promise<T>): ObjectRef<T>
   core.table.create(id)
   const settle = (state: Parameters<typeof core.fulfil>[2]): void => {
     if (runtime.isClosed) return
-    core.fulfil(performance.now(), id, state)
+    core.fulfil(monotonicMs(), id, state)
     runtime.perform()
   }
   make().then(

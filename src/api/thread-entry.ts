@@ -7,6 +7,7 @@ import threads from 'node:worker_threads'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import type { FromThread, ThreadData, ToThread } from '../runtime/actor-threads.ts'
+import { monotonicMs } from '../runtime/clock.ts'
 import { decodeFunction } from '../runtime/closures/index.ts'
 import { CoreRuntime } from '../runtime/core-runtime.ts'
 import { Job } from '../runtime/job.ts'
@@ -143,10 +144,10 @@ function call(
   job.actorId = spec.actorId
   running = job
   setSerialTask(job)
-  const began = performance.now()
+  const began = monotonicMs()
   const finish = (outcome: Outcome): void => {
     const kept = job.refs.filter((id) => isHeld(made, id))
-    runner.answer(job, outcome, Math.round((performance.now() - began) * 1000))
+    runner.answer(job, outcome, Math.round((monotonicMs() - began) * 1000))
     running = null
     setSerialTask(null)
     made.flushNode()

@@ -2,7 +2,8 @@
 //
 //   W1. It ends with its node: a worker without one has nobody to work for.
 //   W2. What user code prints is preceded by a line that says which task or actor printed it (worker-output.ts reads it).
-//   W3. It starts with what V8 made of our code for an earlier worker of the node, if there was one (scripts/cached-core.ts).
+//   W3. It starts with what V8 made of our code for earlier workers of the node (scripts/cached-core.ts): the first leaves what its
+//       start ran, and the first that runs tasks, or an actor's calls, leaves these as well.
 
 import net from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -46,7 +47,13 @@ let identity: { -readonly [K in keyof Identity]: Identity[K] } | null = null
 const link = new NodeLink({ onMessage, onClose: end })
 watchWorkerFaults(link)
 const peerEvents: PeerEvents = {
-  onFrame: (from, buffer, start) => executor?.onFrame(from, buffer, start),
+  onFrame: (from, buffer, start) => {
+    if (!hasWorked) {
+      hasWorked = true
+      keepCodeLater()
+    }
+    executor?.onFrame(from, buffer, start)
+  },
   onBatchEnd: () => executor?.onBatchEnd(),
   beforeFlush: () => runtime?.flushNode(),
   onClose: (closed) => {
@@ -146,20 +153,34 @@ function assign(message: FromNode & { t: 'worker.assigned' }): void {
   if (config.gpus.length > 0 && own === undefined) process.env.CUDA_VISIBLE_DEVICES = gpus.join(',')
 }
 
-/** What V8 made of our code is left by the first worker of a node, when its own start is over, for those to come (W3). */
-const code = (globalThis as { [key: symbol]: { keep: (() => void) | null } | undefined })[Symbol.for('ray-ts.code')]
+/** Parts of our code that V8 has compiled, as bits; -1: it did not take what was kept. */
+const PART = { start: 1, task: 2, actor: 4 } as const
 const KEEP_CODE_AFTER_MS = 500
+const code = (globalThis as { [key: symbol]: { parts: number; keep(more: number): void } | undefined })[
+  Symbol.for('ray-ts.code')
+]
+let partsKept = code?.parts ?? 0
+let hasWorked = false
 
-function keepCode(): void {
+/** W3: in a quiet moment, since it takes some milliseconds. */
+function keepCodeLater(): void {
+  if (code && code.parts >= 0) setTimeout(keepCode, KEEP_CODE_AFTER_MS, code).unref()
+}
+
+function keepCode(from: NonNullable<typeof code>): void {
+  const work = executor?.actors.isActor ? PART.actor : PART.task
+  const ran = PART.start | (hasWorked ? work : 0)
+  if ((partsKept | ran) === partsKept) return
   try {
-    code?.keep?.()
+    from.keep(ran)
+    partsKept |= ran
   } catch (error) {
     console.error(`the compiled code was not kept: ${String(error)}`) // A full disk: later workers compile.
   }
 }
 
 function start(message: FromNode & { t: 'registered' }): void {
-  if (code?.keep) setTimeout(keepCode, KEEP_CODE_AFTER_MS).unref()
+  if (code?.parts === 0) keepCodeLater()
   const { tag, nodeId, jobId, namespace } = message
   identity = { tag, workerId, nodeId, jobId, namespace, isDriver: false }
   const made: CoreRuntime = new CoreRuntime({

@@ -8,6 +8,7 @@ import { makeError } from '../errors/index.ts'
 import type { ActorSpec, ActorStateEntry } from '../wire/messages.ts'
 import { STATUS } from '../wire/task-frames.ts'
 import { ActorThreads, type ThreadHost } from './actor-threads.ts'
+import { monotonicMs } from './clock.ts'
 import type { CoreRuntime } from './core-runtime.ts'
 import type { Job } from './job.ts'
 import { type AnyFunction, CANCELLED, type FunctionSource, type JobRunner, type Outcome } from './job-runner.ts'
@@ -202,7 +203,7 @@ export class ActorExecutor {
       actor.threads.run(job, () => this.#callDone(actor, group))
       return
     }
-    const began = performance.now()
+    const began = monotonicMs()
     const outcome = this.#startCall(actor, job, (settled) => {
       this.#runner.answer(job, settled, microsSince(began))
       this.#callDone(actor, group)
@@ -241,7 +242,7 @@ export class ActorExecutor {
 }
 
 function microsSince(began: number): number {
-  return Math.round((performance.now() - began) * 1000)
+  return Math.round((monotonicMs() - began) * 1000)
 }
 
 function labelOf(spec: ActorSpec, instance: Record<string, unknown>): string {

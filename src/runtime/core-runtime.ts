@@ -35,6 +35,7 @@ import { packData } from '../wire/codec.ts'
 import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, SpillLocation, WorkerAddress } from '../wire/messages.ts'
 import { writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
 import type { ProcessWork } from '../wire/work.ts'
+import { monotonicMs } from './clock.ts'
 import { errorFor } from './failures.ts'
 import { Handles } from './handles.ts'
 import type { NodeLink } from './node-link.ts'
@@ -135,7 +136,7 @@ export class CoreRuntime {
   put(value: unknown): ObjectId {
     const id = makeObjectId(this.core.tag, this.core.sequences(1))
     this.core.table.create(id)
-    this.core.fulfil(now(), id, this.#stateOf(value, id))
+    this.core.fulfil(monotonicMs(), id, this.#stateOf(value, id))
     this.perform()
     return id
   }
@@ -383,12 +384,12 @@ export class CoreRuntime {
 
   submit(task: Task): void {
     this.core.createReturns(task)
-    this.core.submit(now(), task)
+    this.core.submit(monotonicMs(), task)
     this.perform()
   }
 
   cancel(id: ObjectId, isForced: boolean, isRecursive: boolean): void {
-    this.core.cancel(now(), id, isForced, isRecursive)
+    this.core.cancel(monotonicMs(), id, isForced, isRecursive)
     this.perform()
   }
 
@@ -425,7 +426,7 @@ export class CoreRuntime {
         this.#refused.set(message.actorId, error)
         const spec = this.core.onActorRefused(message.actorId)
         if (spec)
-          this.core.onMessage(now(), {
+          this.core.onMessage(monotonicMs(), {
             t: 'actor.state',
             info: { ...deadInfo(spec), death: { reason: error.message, exit: null, creationError: null } },
           })
@@ -434,7 +435,7 @@ export class CoreRuntime {
         return
       }
       default:
-        this.core.onMessage(now(), message)
+        this.core.onMessage(monotonicMs(), message)
         this.perform()
     }
   }
@@ -459,8 +460,8 @@ export class CoreRuntime {
     for (const waiting of this.#locating.values()) for (const resolve of waiting) resolve(null)
     const bytes = this.encodeCodedError(makeError('NODE_DIED', { detail }))
     for (const id of this.waiting.ids()) {
-      if (this.core.table.isOwned(id)) this.core.failObject(now(), id, bytes)
-      else this.core.failBorrowed(now(), id, bytes)
+      if (this.core.table.isOwned(id)) this.core.failObject(monotonicMs(), id, bytes)
+      else this.core.failBorrowed(monotonicMs(), id, bytes)
     }
     this.perform()
   }
@@ -520,7 +521,7 @@ export class CoreRuntime {
       case 'toNode':
         return this.link.send(effect.message)
       case 'timer':
-        setTimeout(() => this.#onTimer(effect.key), Math.max(0, effect.at - now())).unref()
+        setTimeout(() => this.#onTimer(effect.key), Math.max(0, effect.at - monotonicMs())).unref()
         return
       case 'connect':
         this.#peer(effect.address)
@@ -528,7 +529,7 @@ export class CoreRuntime {
       case 'disconnect':
         this.#peers.get(effect.tag)?.close()
         this.#peers.delete(effect.tag)
-        return this.core.onDisconnected(now(), effect.tag)
+        return this.core.onDisconnected(monotonicMs(), effect.tag)
       case 'freeOwn':
         return this.store.free(effect.storageIds)
       case 'itemAck': {
@@ -557,7 +558,7 @@ export class CoreRuntime {
 
   #onTimer(key: string): void {
     if (this.isClosed) return
-    this.core.onTimer(now(), key)
+    this.core.onTimer(monotonicMs(), key)
     this.perform()
   }
 
@@ -569,7 +570,7 @@ export class CoreRuntime {
         { ...this.identity, token: this.link.token },
         {
           onFrame: (from, buffer, start) => {
-            if (!this.#replies.onFrame(now(), from.tag, buffer, start)) from.close()
+            if (!this.#replies.onFrame(monotonicMs(), from.tag, buffer, start)) from.close()
           },
           onBatchEnd: () => {
             this.spinner.arrived()
@@ -577,7 +578,7 @@ export class CoreRuntime {
           },
           onClose: (closed) => {
             if (this.#peers.get(closed.tag) === closed) this.#peers.delete(closed.tag)
-            this.core.onDisconnected(now(), closed.tag, closed.isTorn)
+            this.core.onDisconnected(monotonicMs(), closed.tag, closed.isTorn)
             this.perform()
           },
         },
@@ -621,8 +622,8 @@ export class CoreRuntime {
         : this.encodeCodedError(errorFor(failure, this.#refused, (id) => this.formatId(id)))
     for (const id of ids) {
       if (failure.kind === 'ownerDied' || (failure.kind === 'nodeDied' && !this.core.table.isOwned(id))) {
-        this.core.failBorrowed(now(), id, bytes)
-      } else this.core.failObject(now(), id, actorCreationError(failure) ?? bytes)
+        this.core.failBorrowed(monotonicMs(), id, bytes)
+      } else this.core.failObject(monotonicMs(), id, actorCreationError(failure) ?? bytes)
     }
   }
 
@@ -636,18 +637,14 @@ export class CoreRuntime {
 
   #onTaskError(task: Task, bytes: Uint8Array, microseconds: number): void {
     const lost = task.pendingArgs === null ? undefined : this.#lostArgument(bytes)
-    if (lost !== undefined && this.core.retryLostArgument(now(), task, lost)) return
+    if (lost !== undefined && this.core.retryLostArgument(monotonicMs(), task, lost)) return
     const { retryOn } = task
     const ready = retryOn ? this.#importsOf(bytes) : null
     const complete = (): void =>
-      this.core.completeWithError(now(), task, bytes, retryOn?.(bytes) ?? false, microseconds)
+      this.core.completeWithError(monotonicMs(), task, bytes, retryOn?.(bytes) ?? false, microseconds)
     if (!ready) return complete()
     ready.then(complete, complete).finally(() => this.perform())
   }
-}
-
-export function now(): number {
-  return performance.now()
 }
 
 function isPrimitive(value: unknown): boolean {

@@ -13,6 +13,7 @@ import { Gcs, type GcsConfig, type GcsEffect, type GcsInput } from '../gcs/gcs.t
 import type { NodeId } from '../ids/ids.ts'
 import type { Input } from '../kernel/machine.ts'
 import type { DrainAnswer, DrainRequest, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
+import { monotonicMs } from './clock.ts'
 import type { GcsStorage } from './gcs-storage.ts'
 import { randomHex } from './session.ts'
 
@@ -107,7 +108,7 @@ export class DurableGcs {
     if (this.#isClosed) return
     const words: GcsEffect[] = []
     let write: Promise<void> | null = null
-    for (const effect of this.gcs.step(performance.now(), input)) {
+    for (const effect of this.gcs.step(monotonicMs(), input)) {
       if (effect.kind === 'timer') this.#setTimer(effect.key, effect.at)
       else if (effect.kind !== 'local') continue
       else if (effect.event.t === 'persist') write = this.#storage?.write(effect.event.changes) ?? null
@@ -177,7 +178,7 @@ export class DurableGcs {
         this.#timers.delete(key)
         this.#step({ kind: 'timer', key }, null)
       },
-      Math.max(0, at - performance.now()),
+      Math.max(0, at - monotonicMs()),
     )
     this.#timers.set(key, timer)
   }

@@ -22,6 +22,7 @@ import {
   writeCancelAck,
 } from '../wire/task-frames.ts'
 import { ActorExecutor } from './actor-executor.ts'
+import { monotonicMs } from './clock.ts'
 import type { CoreRuntime } from './core-runtime.ts'
 import { Job } from './job.ts'
 import { type AnyFunction, type FunctionSource, type JobPeer, JobRunner, type Outcome } from './job-runner.ts'
@@ -121,7 +122,7 @@ export class Executor {
 
   #pump(): void {
     while (this.#tasks.isReady) {
-      const job = this.#tasks.begin(performance.now())
+      const job = this.#tasks.begin(monotonicMs())
       const { fn } = this.#tasks
       if (fn) this.#runTask(job, fn)
       else this.#load(job)
@@ -163,7 +164,7 @@ export class Executor {
   }
 
   #settle(job: Job, outcome: Outcome): void {
-    const micros = this.#tasks.end(performance.now())
+    const micros = this.#tasks.end(monotonicMs())
     setSerialTask(null)
     this.#runner.answer(job, outcome, micros)
     if (this.#tasks.isWornOut(job)) this.#leave(job.peer, 'maxCalls reached')
@@ -178,7 +179,7 @@ export class Executor {
   #watch(): void {
     if (!this.#tasks.watch()) return
     setTimeout(() => {
-      this.#giveBack(this.#tasks.onWatch(performance.now()))
+      this.#giveBack(this.#tasks.onWatch(monotonicMs()))
       this.#watch()
     }, WATCH_MS)
   }

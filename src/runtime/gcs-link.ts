@@ -7,6 +7,7 @@
 
 import { decodeMessage } from '../wire/codec.ts'
 import type { WireError } from '../wire/messages.ts'
+import { monotonicMs } from './clock.ts'
 import { dialTcp, type FramedSocket } from './tcp.ts'
 
 export interface GcsLinkOptions {
@@ -50,7 +51,7 @@ export class GcsLink<In extends Message, Out extends Message> {
   constructor(options: GcsLinkOptions, events: GcsLinkEvents<In>) {
     this.#options = options
     this.#events = events
-    this.#goneAt = performance.now() + options.reconnectMs
+    this.#goneAt = monotonicMs() + options.reconnectMs
     const { silenceMs = 0 } = options
     this.#watch = silenceMs > 0 ? setInterval(() => this.#listen(silenceMs), silenceMs / 4) : null
     this.#dial()
@@ -88,11 +89,11 @@ export class GcsLink<In extends Message, Out extends Message> {
           }
           this.#isConnected = true
           this.#redialMs = REDIAL_MIN_MS
-          this.#heardAt = performance.now()
+          this.#heardAt = monotonicMs()
           this.#events.onConnected() // G1
         },
         onFrame: (buffer, start, end) => {
-          this.#heardAt = performance.now()
+          this.#heardAt = monotonicMs()
           this.#events.onMessage(decodeMessage<In>(buffer.subarray(start, end)))
         },
         onClose: () => this.#lost(),
@@ -102,7 +103,7 @@ export class GcsLink<In extends Message, Out extends Message> {
 
   #lost(): void {
     if (this.#isClosed) return
-    const now = performance.now()
+    const now = monotonicMs()
     if (this.#isConnected) {
       this.#isConnected = false
       this.#goneAt = now + this.#options.reconnectMs
@@ -120,7 +121,7 @@ export class GcsLink<In extends Message, Out extends Message> {
 
   /** G4 */
   #listen(silenceMs: number): void {
-    if (!this.#isConnected || performance.now() - this.#heardAt < silenceMs) return
+    if (!this.#isConnected || monotonicMs() - this.#heardAt < silenceMs) return
     this.#socket?.destroy()
     this.#lost()
   }

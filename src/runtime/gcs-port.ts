@@ -6,6 +6,7 @@ import { Gcs } from '../gcs/gcs.ts'
 import { GcsStream } from '../raylet/gcs-stream.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { WireError } from '../wire/messages.ts'
+import { monotonicMs } from './clock.ts'
 import { GcsLink } from './gcs-link.ts'
 import type { ClusterConfig } from './node-config.ts'
 import { randomHex } from './session.ts'
@@ -60,7 +61,7 @@ export class LocalGcs implements GcsPort {
 
   send(message: NodeToGcs): void {
     const event = { t: 'fromNode', nodeId: this.#nodeId, message } as const
-    this.#perform(this.gcs.step(performance.now(), { kind: 'local', event }))
+    this.#perform(this.gcs.step(monotonicMs(), { kind: 'local', event }))
   }
 
   close(): void {
@@ -79,9 +80,9 @@ export class LocalGcs implements GcsPort {
     const timer = setTimeout(
       () => {
         this.#timers.delete(key)
-        this.#perform(this.gcs.step(performance.now(), { kind: 'timer', key }))
+        this.#perform(this.gcs.step(monotonicMs(), { kind: 'timer', key }))
       },
-      Math.max(0, at - performance.now()),
+      Math.max(0, at - monotonicMs()),
     )
     this.#timers.set(key, timer)
   }

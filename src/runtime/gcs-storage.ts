@@ -9,6 +9,7 @@
 //   G4. One process writes: who opens a place fences, or is refused by, the one before.
 
 import { makeError, type RayError } from '../errors/index.ts'
+import { monotonicMs } from './clock.ts'
 
 export interface StorageRecord {
   readonly table: string
@@ -108,7 +109,7 @@ export class StorageQueue {
   }
 
   async #commit(changes: readonly StorageChange[]): Promise<RayError | null> {
-    const began = performance.now()
+    const began = monotonicMs()
     for (let tries = 0; ; tries++) {
       try {
         await this.#place.commit(changes)
@@ -116,7 +117,7 @@ export class StorageQueue {
         return null
       } catch (cause) {
         const { error, isLasting } = this.#place.explain(cause)
-        if (isLasting || performance.now() - began >= this.#patienceMs) return error
+        if (isLasting || monotonicMs() - began >= this.#patienceMs) return error
         if (tries === 0) this.#warn(`${error.message}\n  It is tried again for ${this.#patienceMs / 1000} s.`)
         await new Promise((resolve) => setTimeout(resolve, retryDelayMs(tries)))
       }

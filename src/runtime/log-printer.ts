@@ -6,6 +6,7 @@
 //   L3. A broken output (EPIPE) ends the printing, not the program.
 
 import type { LogBatch } from '../wire/messages.ts'
+import { monotonicMs } from './clock.ts'
 
 const PATTERNS_MAX = 10_000
 const CYAN = '\u001b[36m'
@@ -34,7 +35,7 @@ export class LogPrinter {
   constructor(
     sinks: { readonly out: LogSink; readonly err: LogSink },
     env: NodeJS.ProcessEnv,
-    now: () => number = () => performance.now(),
+    now: () => number = () => monotonicMs(),
   ) {
     const explain = once(
       ' (Ray deduplicates logs by default. Set RAY_DEDUP_LOGS=0 to disable log deduplication, or see docs/logging.md for more options.)',

@@ -23,6 +23,7 @@ import type { GcsToNode, NodeAddress, NodeToGcs, NodeView, RayletToRaylet } from
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type ToNode } from '../wire/messages.ts'
+import { monotonicMs } from './clock.ts'
 import { type GcsPort, LocalGcs, RemoteGcs } from './gcs-port.ts'
 import { type LogMessage, LogRoads } from './log-roads.ts'
 import { startMemoryMonitor } from './memory-monitor.ts'
@@ -143,7 +144,7 @@ export class NodeServer {
     this.#transfer = this.#makeTransfer()
     this.#questions = new RoomQuestions({
       learn: () => {
-        this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event: { t: 'askRooms' } }))
+        this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event: { t: 'askRooms' } }))
       },
       nodes: () => [this.#nodeInfo(), ...[...this.#raylet.view.all()].map(infoOf)], // Others as they were last heard of.
     })
@@ -190,7 +191,7 @@ export class NodeServer {
       this.#server.listen(this.socketPath, resolve)
     })
     await this.#join()
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'start' }))
+    this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'start' }))
     this.#watchMemory()
     this.#watchStore()
   }
@@ -205,13 +206,13 @@ export class NodeServer {
         work: (question) => this.#survey.work(question),
         onLost: (nodeId, detail) => {
           const event = { t: 'peerLost', nodeId, detail } as const
-          this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+          this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
         },
         onMessage: (peer, message) => {
           if (isOfTransfer(message)) return this.#transfer.onPeer(peer, message)
           if (isOfLogs(message)) return this.#logs.onPeer(peer, message)
           const event = { t: 'fromPeer', nodeId: peer, message } as const
-          this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+          this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
         },
       })
     }
@@ -238,7 +239,7 @@ export class NodeServer {
     const event = isQuestion
       ? ({ ...message, t: 'drainIfIdle', holdsValues: !this.#store.isEmpty } as const)
       : ({ t: 'fromGcs', message } as const)
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+    this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
     if (message.t === 'node.registered') this.#onRegistered()
     if (message.t === 'node.registered' || message.t === 'tags.granted') this.#registerWaiting()
   }
@@ -259,7 +260,7 @@ export class NodeServer {
       mustMeasure: () => [...this.#raylet.leases.leases.values()].some(({ spec }) => spec.heapMiB !== undefined),
       onReading: (reading) => {
         const event = { t: 'memory', reading } as const
-        this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+        this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
       },
     })
   }
@@ -278,7 +279,7 @@ export class NodeServer {
   #watchStore(): void {
     setInterval(() => {
       const event = { t: 'stored', bytes: this.#storedBytes } as const
-      this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+      this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
     }, STORED_EVERY_MS).unref()
   }
 
@@ -383,7 +384,7 @@ export class NodeServer {
   }
 
   #step(from: WorkerTag, message: ToNode): void {
-    const now = performance.now()
+    const now = monotonicMs()
     if (isForGcs(message)) this.#gcs.send({ t: 'forward', from, message })
     else this.#performRaylet(this.#raylet.step(now, { kind: 'message', from, message }))
   }
@@ -436,7 +437,7 @@ export class NodeServer {
     const address = { tag, workerId, pid, socket, nodeId, ...(tcp ? { tcp } : {}) }
     const job = client.kind === 'driver' ? { job: { jobId, namespace } } : {}
     const event = { t: 'registered', kind: message.kind, startupToken: message.startupToken, address, ...job } as const
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+    this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
   }
 
   #adoptDriver(client: Client, jobId: JobId): void {
@@ -462,7 +463,7 @@ export class NodeServer {
     if (this.#isEnding || !(this.#byTag.has(tag) || this.#raylet.view.isRemote(tag))) return
     const detail = 'its connection to a process that had given it work was closed'
     const event = { t: 'unreachable', tag, detail } as const
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+    this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
   }
 
   #reportIfGone(worker: WorkerProcess): void {
@@ -482,7 +483,7 @@ export class NodeServer {
     this.#transfer.readerGone(tag)
     this.#transfer.ownerGone(tag)
     const event = { t: 'gone', tag, pid, code, signal, lastLines } as const
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+    this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
   }
 
   get #address(): NodeAddress {
@@ -519,7 +520,7 @@ export class NodeServer {
         this.#send(effect.to, effect.message)
       } else if (effect.kind === 'timer') {
         this.#setTimer(`raylet:${effect.key}`, effect.at, () => {
-          this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'timer', key: effect.key }))
+          this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'timer', key: effect.key }))
         })
       } else if (effect.kind === 'local') this.#performLocal(effect.event)
     }
@@ -590,7 +591,7 @@ export class NodeServer {
           this.#timers.delete(key)
           if (!this.#isEnding) run()
         },
-        Math.max(0, at - performance.now()),
+        Math.max(0, at - monotonicMs()),
       ),
     )
   }
@@ -688,7 +689,7 @@ export class NodeServer {
   #startFailed(startupToken: string, detail: string): void {
     if (this.#isEnding) return
     const event = { t: 'startFailed', startupToken, detail } as const
-    this.#performRaylet(this.#raylet.step(performance.now(), { kind: 'local', event }))
+    this.#performRaylet(this.#raylet.step(monotonicMs(), { kind: 'local', event }))
   }
 
   #send(to: WorkerTag, message: FromNode): void {

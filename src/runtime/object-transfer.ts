@@ -15,6 +15,7 @@ import type { SpillLocation } from '../wire/messages.ts'
 import { CHUNK_BYTES, type PullerToHolder } from '../wire/transfer.ts'
 import { BulkClient, type ChunkPart } from './bulk-client.ts'
 import { BulkServer } from './bulk-server.ts'
+import { monotonicMs } from './clock.ts'
 import type { NodeStore } from './shm/node-store.ts'
 import { isSameFolder } from './shm/shared-folder.ts'
 
@@ -154,7 +155,7 @@ export class ObjectTransfer {
     this.#isStepping = true
     try {
       for (let next = this.#inputs.shift(); next && !this.#isClosed; next = this.#inputs.shift())
-        for (const effect of this.#machine.step(performance.now(), next)) this.#perform(effect)
+        for (const effect of this.#machine.step(monotonicMs(), next)) this.#perform(effect)
     } finally {
       this.#isStepping = false
     }
@@ -200,7 +201,7 @@ export class ObjectTransfer {
         return
       case 'timer':
         if (this.#timer) clearTimeout(this.#timer)
-        this.#timer = setTimeout(() => this.#step({ t: 'timer' }), Math.max(0, effect.at - performance.now()))
+        this.#timer = setTimeout(() => this.#step({ t: 'timer' }), Math.max(0, effect.at - monotonicMs()))
     }
   }
 

@@ -21,6 +21,7 @@ import {
   type LinkTimer,
   ResumableLink,
 } from '../wire/resume.ts'
+import { monotonicMs } from './clock.ts'
 import { randomHex } from './session.ts'
 import { type Answer, dialTcp, type FramedSocket, type Greeting, refuse } from './tcp.ts'
 
@@ -185,7 +186,7 @@ export class PeerLinks<Message extends { readonly t: string }> {
     peer.isStepping = true
     try {
       for (let next = peer.inputs.shift(); next && !this.#isClosed; next = peer.inputs.shift()) {
-        for (const effect of peer.link.step(performance.now(), next)) this.#perform(peer, effect)
+        for (const effect of peer.link.step(monotonicMs(), next)) this.#perform(peer, effect)
       }
     } finally {
       peer.isStepping = false
@@ -226,7 +227,7 @@ export class PeerLinks<Message extends { readonly t: string }> {
         const { key, at } = effect
         clearTimeout(peer.timers.get(key))
         const run = (): void => this.#step(peer, { t: 'timer', key })
-        peer.timers.set(key, setTimeout(run, Math.max(0, at - performance.now())))
+        peer.timers.set(key, setTimeout(run, Math.max(0, at - monotonicMs())))
         return
       }
       case 'cancelTimer':

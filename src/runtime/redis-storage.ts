@@ -8,6 +8,7 @@
 
 import crypto from 'node:crypto'
 import { makeError, RayError } from '../errors/index.ts'
+import { monotonicMs } from './clock.ts'
 import {
   type GcsStorage,
   type RedisPlace,
@@ -124,13 +125,13 @@ export class RedisStorage implements GcsStorage {
 
   /** For what is no write, and so not in the queue. */
   async #patiently(ask: (client: Client) => Promise<unknown>): Promise<unknown> {
-    const began = performance.now()
+    const began = monotonicMs()
     for (let tries = 0; ; tries++) {
       try {
         return await this.#using(ask)
       } catch (cause) {
         const { error, isLasting } = this.#explain(cause)
-        if (isLasting || performance.now() - began >= this.#patienceMs) throw error
+        if (isLasting || monotonicMs() - began >= this.#patienceMs) throw error
         await new Promise((resolve) => setTimeout(resolve, retryDelayMs(tries)))
       }
     }

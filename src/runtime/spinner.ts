@@ -5,13 +5,15 @@
 // of 20 to 25 µs instead of 100, and less processor time for each. RAY_TS_SPIN_MICROS=0 turns it off.
 //
 // Invariants:
-//   S1. It never polls longer than `SPIN_MS` after the last sign of life, and only where few calls are under way: streams of calls
+//   S1. It never polls longer than `spinMs` after the last sign of life, and only where few calls are under way: streams of calls
 //       need no wake-ups.
 //   S2. It learns: where polling does not pay, or where it was taken off its processor, it stops trying for a while that doubles.
 
 import os from 'node:os'
+import { monotonicMs } from './clock.ts'
 
-const SPIN_MS = os.availableParallelism() > 1 ? Number(process.env.RAY_TS_SPIN_MICROS ?? 150) / 1000 : 0
+/** Null until it is asked for: with it comes node:os. */
+let spinMs: number | null = null
 /** Longer between two turns: somebody else needs this processor. */
 const PREEMPTED_MS = 0.5
 const SKIP_MAX = 1024
@@ -30,14 +32,15 @@ export class Spinner {
 
   /** Something should arrive very soon. */
   expect(): void {
-    if (SPIN_MS === 0) return
+    spinMs ??= os.availableParallelism() > 1 ? Number(process.env.RAY_TS_SPIN_MICROS ?? 150) / 1000 : 0
+    if (spinMs === 0) return
     if (this.#skip > 0) {
       this.#skip--
       return
     }
-    const now = performance.now()
+    const now = monotonicMs()
     this.#isExpecting = true
-    this.#deadline = now + SPIN_MS
+    this.#deadline = now + spinMs
     this.#lastTurn = now
     if (this.#isTurning) return
     this.#isTurning = true
@@ -54,7 +57,7 @@ export class Spinner {
   #onTurn(): void {
     this.#isTurning = false
     if (!this.#isExpecting) return
-    const now = performance.now()
+    const now = monotonicMs()
     if (now < this.#deadline && now - this.#lastTurn < PREEMPTED_MS) {
       this.#lastTurn = now
       this.#isTurning = true

@@ -6,6 +6,7 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { monotonicMs } from './clock.ts'
 import { forgetCurrentCluster, forgetNode, type StartedNode } from './cluster-files.ts'
 import { birthOf, isAlive, removeDeadSession } from './session.ts'
 
@@ -71,13 +72,13 @@ async function end(all: readonly Process[], options: StopOptions, onStopped: () 
 
 /** Waits for their ends: those that live on. */
 async function gone(all: readonly Process[], withinMs: number, onGone: () => void): Promise<readonly Process[]> {
-  const deadline = performance.now() + withinMs
+  const deadline = monotonicMs() + withinMs
   let left = all
   while (left.length > 0) {
     const living = left.filter(isSame)
     for (let i = living.length; i < left.length; i++) onGone()
     left = living
-    if (left.length === 0 || performance.now() >= deadline) break
+    if (left.length === 0 || monotonicMs() >= deadline) break
     await sleep(LOOK_EVERY_MS)
   }
   return left

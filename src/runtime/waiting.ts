@@ -13,6 +13,7 @@
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { DenseTable } from '../kernel/dense-table.ts'
+import { monotonicMs } from './clock.ts'
 
 export const PENDING = Symbol('pending')
 
@@ -187,7 +188,7 @@ function turn(): Promise<void> {
 }
 
 function endOf(timeoutMs: number | null): number | null {
-  return timeoutMs === null ? null : performance.now() + timeoutMs
+  return timeoutMs === null ? null : monotonicMs() + timeoutMs
 }
 
 function arrival(later: Later, endsAt: number | null, late: () => Error): Promise<unknown> {
@@ -198,7 +199,7 @@ function arrival(later: Later, endsAt: number | null, late: () => Error): Promis
         later.abandon()
         reject(late())
       },
-      Math.max(0, endsAt - performance.now()),
+      Math.max(0, endsAt - monotonicMs()),
     )
     const isThere = (): void => clearTimeout(timer)
     later.promise.then(resolve, reject).finally(isThere)

@@ -40,7 +40,6 @@ export interface Job {
   readonly edits: Edit[]
 }
 
-const require = createRequire(import.meta.url)
 const HAS_THIS = /^(Function(Declaration|Expression)|PropertyDefinition|StaticBlock|ClassBody)$/
 
 export function captureFunction(capture: Capture, fn: AnyFunction): number {
@@ -81,7 +80,7 @@ function captureExport(capture: Capture, fn: AnyFunction, script: Script): numbe
   const file = script.file
   let exported: unknown
   try {
-    exported = require(fileURLToPath(file))
+    exported = createRequire(import.meta.url)(fileURLToPath(file))
   } catch {
     exported = undefined // Such modules cannot be looked into synchronously.
   }

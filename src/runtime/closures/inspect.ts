@@ -7,6 +7,7 @@
 import type { Session } from 'node:inspector'
 import { createRequire } from 'node:module'
 import vm from 'node:vm'
+import { monotonicMs } from '../clock.ts'
 
 export interface Scope {
   readonly kind: string
@@ -69,7 +70,7 @@ class Inspector {
     this.#session.on('Debugger.scriptParsed', ({ params }) => {
       this.#scripts.set(params.scriptId, params as ParsedScript)
     })
-    const name = `ray-ts-inspect-${process.pid}-${performance.now()}` // Unlike that of another copy of this package.
+    const name = `ray-ts-inspect-${process.pid}-${monotonicMs()}` // Unlike that of another copy of this package.
     this.#box = vm.createContext({ value: undefined, out: undefined }, { name })
     let contextId = 0
     const onContext = ({ params }: { params: { context: { name: string; id: number } } }): void => {

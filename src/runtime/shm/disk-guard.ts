@@ -4,6 +4,7 @@
 
 import fs from 'node:fs'
 import { makeError, type RayError } from '../../errors/index.ts'
+import { monotonicMs } from '../clock.ts'
 
 interface Known {
   readonly at: number
@@ -35,7 +36,7 @@ export class DiskGuard {
   }
 
   #look(dir: string): Known | null {
-    const now = performance.now()
+    const now = monotonicMs()
     const known = this.#known.get(dir)
     if (known && now - known.at < this.#checkMs) return known
     try {

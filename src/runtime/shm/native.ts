@@ -2,7 +2,6 @@
 
 import { constants } from 'node:buffer'
 import fs from 'node:fs'
-import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import type { ShmBackend } from './backend.ts'
 import { readCopy } from './plain.ts'
@@ -52,13 +51,22 @@ export function endWithParent(pid: number): void {
   }
 }
 
+let loaded: Addon | null = null
+
 function load(): Addon | null {
+  loaded ??= open()
+  return loaded
+}
+
+function open(): Addon | null {
   const name = `${process.platform}-${process.arch}.node`
   for (const place of [`./prebuilds/${name}`, `../../../packages/native/prebuilds/${name}`]) {
     const file = fileURLToPath(new URL(place, import.meta.url))
     if (!fs.existsSync(file)) continue
     try {
-      return createRequire(import.meta.url)(file) as Addon
+      const module = { exports: {} }
+      process.dlopen(module, file) // As `require` would, without loading node:module.
+      return module.exports as Addon
     } catch {
       // Built for another C library: a fallback serves.
     }

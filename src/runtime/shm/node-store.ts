@@ -14,6 +14,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { type ObjectId, ownerOf, type WorkerTag } from '../../ids/ids.ts'
 import type { SpillLocation } from '../../wire/messages.ts'
+import { monotonicMs } from '../clock.ts'
 import { listDir } from '../files.ts'
 import { ShmControl } from './control.ts'
 import { DiskGuard } from './disk-guard.ts'
@@ -288,7 +289,7 @@ export class NodeStore {
 
   /** Owners first, then the disk. */
   #relieve(): void {
-    const now = performance.now()
+    const now = monotonicMs()
     if (now >= this.#collectAt) {
       const hasHelped = this.#freedBytes - this.#freedAtCollect > this.#config.capacityBytes / 20
       this.#collectEveryMs = hasHelped ? COLLECT_MS_MIN : Math.min(this.#collectEveryMs * 2, COLLECT_MS_MAX)
@@ -313,7 +314,7 @@ export class NodeStore {
   /** Starts as many moves as are needed and allowed. */
   #spill(): void {
     if (this.#excessBytes() > 0) this.pulled.evict(this.#excessBytes())
-    const wait = this.#retryAt - performance.now()
+    const wait = this.#retryAt - monotonicMs()
     if (wait > 0) {
       if (this.#excessBytes() > 0) this.#plan(wait)
       return
@@ -321,14 +322,14 @@ export class NodeStore {
     while (this.#jobs < this.#config.maxIoWorkers && this.#excessBytes() > 0) {
       const batch = this.#nextBatch()
       if (batch.length === 0) {
-        this.#retryAt = performance.now() + PINNED_RETRY_MS // Looking costs a file each.
+        this.#retryAt = monotonicMs() + PINNED_RETRY_MS // Looking costs a file each.
         if (this.pulled.size > 0) this.#plan(PULLED_RETRY_MS)
         return
       }
       this.#jobs++
       void this.#move(batch).then((hasMoved) => {
         this.#jobs--
-        if (!hasMoved) this.#retryAt = performance.now() + DISK_RETRY_MS // B5
+        if (!hasMoved) this.#retryAt = monotonicMs() + DISK_RETRY_MS // B5
         this.#spill()
       })
     }

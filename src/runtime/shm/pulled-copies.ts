@@ -15,6 +15,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import type { ObjectId } from '../../ids/ids.ts'
 import type { SpillLocation } from '../../wire/messages.ts'
+import { monotonicMs } from '../clock.ts'
 import type { ShmControl } from './control.ts'
 import type { DiskGuard } from './disk-guard.ts'
 import { HEADER_BYTES, makeHeader, padToPage, segmentName } from './layout.ts'
@@ -81,7 +82,7 @@ export class PulledCopies {
       this.#control.release(bytes)
       return false
     }
-    this.#copies.set(id, { id, bytes, isInShm: true, file, fd: -1, usedAt: performance.now() })
+    this.#copies.set(id, { id, bytes, isInShm: true, file, fd: -1, usedAt: monotonicMs() })
     return true
   }
 
@@ -107,7 +108,7 @@ export class PulledCopies {
     const file = path.join(path.dirname(copy.file), segmentName(id))
     fs.renameSync(copy.file, file)
     copy.file = file
-    copy.usedAt = performance.now()
+    copy.usedAt = monotonicMs()
   }
 
   /** A whole one gets another name, and is no pulled copy any more. */
@@ -139,7 +140,7 @@ export class PulledCopies {
     if (!copy || copy.fd >= 0) return null
     this.#copies.delete(id)
     this.#copies.set(id, copy)
-    copy.usedAt = performance.now() // Q3
+    copy.usedAt = monotonicMs() // Q3
     return copy.isInShm ? 'shm' : { path: copy.file, offset: 0 }
   }
 
@@ -151,7 +152,7 @@ export class PulledCopies {
   /** Q2: makes so many bytes free, if it can. */
   evict(bytes: number): void {
     const evicted: ObjectId[] = []
-    const limit = performance.now() - KEEP_MS
+    const limit = monotonicMs() - KEEP_MS
     let left = bytes
     for (const copy of this.#copies.values()) {
       if (left <= 0) break

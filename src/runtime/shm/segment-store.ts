@@ -19,6 +19,7 @@ import path from 'node:path'
 import type { ObjectId } from '../../ids/ids.ts'
 import type { ByteRange, SerializedValue } from '../../values/index.ts'
 import type { SpillLocation } from '../../wire/messages.ts'
+import { monotonicMs } from '../clock.ts'
 import { shmBackend } from './backend.ts'
 import { collectSoon } from './collect.ts'
 import { ShmControl } from './control.ts'
@@ -193,7 +194,7 @@ export class SegmentStore {
       return // Spilled, hence counted out by the node.
     }
     segment.file = file
-    segment.idleSince = performance.now()
+    segment.idleSince = monotonicMs()
     this.#pool.push(segment)
     this.#armPool()
   }
@@ -202,7 +203,7 @@ export class SegmentStore {
     if (this.#poolTimer) return
     this.#poolTimer = setTimeout(() => {
       this.#poolTimer = null
-      const limit = performance.now() - POOL_IDLE_MS
+      const limit = monotonicMs() - POOL_IDLE_MS
       for (const segment of this.#pool) if (segment.idleSince <= limit) this.#control.unlink(segment.file)
       this.#pool = this.#pool.filter((segment) => segment.idleSince > limit)
       if (this.#pool.length > 0) this.#armPool()
