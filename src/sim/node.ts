@@ -161,7 +161,6 @@ export class SimNode {
 
   #driverEnded(os: SimProcess): void {
     this.processes.delete(os)
-    if (this.cluster.isAlone) return
     const tag = this.#clientsOf.get(os)?.tag ?? -1
     if (tag >= 0) this.cluster.judge.onProcessEnd(tag)
   }
