@@ -24,6 +24,7 @@ import {
   writePush,
 } from '../wire/task-frames.ts'
 import type { Cluster } from './cluster.ts'
+import { Fetches } from './fetches.ts'
 import { type FailureInfo, GetFailure, HostOf, type SimRef } from './handles.ts'
 import type { ControlLink } from './link.ts'
 import type { Socket } from './network.ts'
@@ -59,7 +60,7 @@ export class CoreShell {
   onUnblocked: (() => void) | null = null
   readonly #peers = new Map<WorkerTag, Peer>()
   readonly #waiters = new Map<ObjectId, Set<(id: ObjectId) => void>>()
-  readonly #locating = new Map<ObjectId, Set<() => void>>()
+  readonly #fetches = new Fetches(this)
   readonly #streamWaiters = new Map<number, Set<() => void>>()
   readonly #actorWaiters = new Map<string, Set<(info: ActorInfo) => void>>()
   readonly #replies: Replies
@@ -152,23 +153,13 @@ export class CoreShell {
     }
   }
 
-  /** Has those that other nodes made brought here; calls back when each is here, or known to be lost. */
   fetch(storageIds: readonly ObjectId[], callback: () => void): void {
-    const missing = new Set(storageIds.filter((id) => !this.node.store.open(id)))
-    if (missing.size === 0 || !this.cluster.net.hasTransfers) return callback()
-    this.onBlocked?.()
-    for (const storageId of missing) {
-      const known = this.#locating.get(storageId)
-      const waiting = known ?? new Set()
-      this.#locating.set(storageId, waiting)
-      waiting.add(() => {
-        missing.delete(storageId)
-        if (missing.size > 0) return
-        this.onUnblocked?.()
-        this.#microtasks.push(callback)
-      })
-      if (!known) this.link.send({ t: 'object.locate', storageId })
-    }
+    this.#fetches.fetch(storageIds, callback)
+  }
+
+  /** After the machine's effects, as promises do. */
+  soon(run: () => void): void {
+    this.#microtasks.push(run)
   }
 
   /** Of values that are known, those that are stored: brought here, or made again while their owners can. */
@@ -292,12 +283,8 @@ export class CoreShell {
 
   onMessage(message: FromNode): void {
     switch (message.t) {
-      case 'object.located': {
-        const waiting = this.#locating.get(message.storageId) ?? new Set()
-        this.#locating.delete(message.storageId)
-        for (const go of waiting) go()
-        return
-      }
+      case 'object.located':
+        return this.#fetches.onLocated(message)
       case 'object.rescued':
         if (this.cluster.net.hasTransfers) this.cluster.judge.onRescued(message.storageId, message.copy)
         return this.core.onMessage(this.now, message)

@@ -310,6 +310,48 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
     seeds: 1500,
     transfer: transferring((effect) => (effect.t === 'promote' ? null : effect)),
   },
+  {
+    name: 'dropUntold',
+    what: 'that a copy was given up is told to nobody',
+    seeds: 400,
+    toPeer: unsaid('object.dropped'),
+  },
+  // Stores that run full
+  {
+    name: 'evictionUnheard',
+    what: 'a copy that the store gave up counts as being here',
+    seeds: 400,
+    transfer: (transfer) => {
+      const step = transfer.step.bind(transfer)
+      transfer.step = (now, input) => (input.t === 'evicted' ? [] : step(now, input))
+    },
+  },
+  {
+    name: 'spilledIsLost',
+    what: 'what moved to disk is not there for other nodes',
+    seeds: 400,
+    node: ({ store }) => {
+      const look = store.look.bind(store)
+      store.look = (storageId) => (store.isAtHand(storageId) ? look(storageId) : null)
+    },
+  },
+  {
+    name: 'freedWhileMoving',
+    what: 'what is freed on its way to disk stays there',
+    seeds: 400,
+    node: ({ store }) => {
+      const endMove = store.endMove.bind(store)
+      store.endMove = (storageId) => endMove(storageId) && false
+    },
+  },
+  {
+    name: 'readIsGivenUp',
+    what: 'a copy is given up while somebody waits for others to read them together',
+    seeds: 1500,
+    node: ({ store }) => {
+      store.pin = () => {}
+    },
+  },
   // Draining
   {
     name: 'drainedTakesWork',

@@ -37,6 +37,8 @@ export interface NetFaults {
   readonly slowMs: readonly Ms[]
   /** Values go between nodes in chunks; else they are there at once. */
   readonly hasTransfers: boolean
+  /** What shared memory holds; 0: all that comes. */
+  readonly storeBytes: number
   /** In each driver so many make placement groups, beside all else. */
   readonly groupMakers: number
   readonly spreadChance: number
@@ -58,6 +60,7 @@ const ALONE = {
   longestCutMs: 0,
   slowMs: [],
   hasTransfers: false,
+  storeBytes: 0,
   groupMakers: 0,
   spreadChance: 0,
   affinityChance: 0,
@@ -73,6 +76,7 @@ export function drawNet(world: World, faults: Faults, nodes: number): NetFaults 
     random.chance(chance) ? fromMs + random.next() * (toMs - fromMs) : 0
   const hasTransfers = transfers.chance(0.35)
   const jobs = new Random(world.seed ^ 0x165667b1)
+  const spills = new Random(world.seed ^ 0x2f0b4c47)
   const isChain = count > 2 && jobs.chance(0.2)
   const lateNode = count > 2 && random.chance(0.4) && !isChain ? count - 1 : -1
   return {
@@ -91,6 +95,7 @@ export function drawNet(world: World, faults: Faults, nodes: number): NetFaults 
     affinityChance: random.chance(0.5) ? random.next() * 0.4 : 0,
     gcsCrashEveryMs: gcs.chance(0.4) ? 100 + gcs.next() * 1900 : 0,
     hasTransfers,
+    storeBytes: hasTransfers && spills.chance(0.6) ? spills.int(1500, 6000) : 0,
     secondAtMs: groups.chance(0.5) ? groups.next() * groups.next() * 200 : 0,
     jobLateMs: jobs.chance(0.4) ? 20 + jobs.next() * 400 : 0,
     groupMakers: groups.chance(0.35) ? groups.int(1, 3) : 0,

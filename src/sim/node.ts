@@ -17,6 +17,7 @@ import { describe } from './link.ts'
 import { connect, type Socket } from './network.ts'
 import { PeerLinks } from './peers.ts'
 import { SimProcess } from './processes.ts'
+import { Spilling } from './spilling.ts'
 import { SimStore } from './store.ts'
 import { isOfTransfer, SimTransfer } from './transfer.ts'
 import { WorkerProcess } from './workers.ts'
@@ -49,6 +50,7 @@ export class SimNode {
   readonly os: SimProcess
   readonly raylet: Raylet
   readonly store = new SimStore()
+  readonly spilling: Spilling
   readonly total: Resources
   readonly peers: PeerLinks | null
   readonly transfer: SimTransfer | null
@@ -73,6 +75,7 @@ export class SimNode {
     const { world, faults, isAlone } = cluster
     this.#prefix = isAlone ? '' : `n${index}.`
     this.os = new SimProcess(world, 1, isAlone ? 'node' : `node${index}`)
+    this.spilling = new Spilling(this)
     this.os.onTurnEnd = () => this.#flushAll()
     this.os.onEnd = () => this.#ended()
     this.raylet = new Raylet({
@@ -221,6 +224,7 @@ export class SimNode {
     }
     if (message.t === 'object.created') {
       this.store.created(message.storageId, message.owner)
+      this.spilling.relieve()
       cluster.judge.onCreated(message.storageId, message.owner)
       this.transfer?.step({ t: 'made', storageId: message.storageId })
       if (!this.raylet.hub.isAlive(message.owner)) this.freeStored([message.storageId], -1)

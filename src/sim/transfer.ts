@@ -93,13 +93,13 @@ export class SimTransfer {
       case 'adopt':
         return this.step({ t: 'adopted', storageId: effect.storageId, isDone: false })
       case 'allocate': {
-        const isDone = !cluster.world.transfers.chance(0.05)
-        if (isDone) store.pulled.set(effect.storageId, { bytes: Buffer.alloc(effect.size), isWhole: false })
+        const { storageId, size } = effect
+        const isDone = !cluster.world.transfers.chance(0.05) && this.#node.spilling.allocate(storageId, size)
         return this.step({ t: 'allocated', storageId: effect.storageId, isDone })
       }
       case 'seal': {
         const pulled = store.pulled.get(effect.storageId)
-        if (pulled) pulled.isWhole = true
+        if (pulled) Object.assign(pulled, { isWhole: true, usedAt: cluster.world.now })
         cluster.judge.onPulled(effect.storageId, store.open(effect.storageId))
         return
       }
@@ -113,6 +113,7 @@ export class SimTransfer {
         return this.#node.send(owner, { t: 'object.rescued', storageId, copy })
       }
       case 'located':
+        this.#touch(effect.storageId)
         for (const reader of effect.readers) {
           const where = effect.where === null ? null : ('shm' as const)
           this.#node.send(reader, { t: 'object.located', storageId: effect.storageId, where })
@@ -121,6 +122,11 @@ export class SimTransfer {
       case 'timer':
         return this.#node.setTimer('transfer', effect.at, () => this.step({ t: 'timer' }))
     }
+  }
+
+  #touch(storageId: ObjectId): void {
+    const pulled = this.#node.store.pulled.get(storageId)
+    if (pulled) pulled.usedAt = this.#node.cluster.world.now
   }
 
   /** `NodeServer.#promote`. */
@@ -137,6 +143,7 @@ export class SimTransfer {
     store.pulled.delete(storageId)
     store.write(copy, bytes)
     store.created(copy, owner)
+    this.#node.spilling.relieve()
     cluster.judge.onWritten(copy, bytes)
     cluster.judge.onCreated(copy, owner)
     cluster.judge.count('promoted')
