@@ -60,12 +60,15 @@ interface Actor {
   readonly subscribers: Map<WorkerTag, Set<ActorId>>
   /** No more restarts: it is being ended on purpose. */
   ending: { readonly reason: string } | null
+  /** Why its worker is to be killed, until that is gone: the word may have been lost on the way to its node. */
+  killing: string | null
 }
 
 /** Written at every change: the spec, with its arguments, is not in it. */
 type Life = Pick<
   Actor,
-  'state' | 'incarnation' | 'restarts' | 'placements' | 'leaseId' | 'nodeId' | 'mayWait' | 'worker' | 'death' | 'ending'
+  | ('state' | 'incarnation' | 'restarts' | 'placements' | 'leaseId' | 'nodeId' | 'mayWait' | 'worker' | 'death')
+  | ('ending' | 'killing')
 > & {
   /** Counts deaths; 0: it is not dead. */
   readonly index: number
@@ -134,7 +137,8 @@ export class ActorManager {
     for (const [actorId, { index, spec }] of byIndex(readTable<SpecRecord>(records, 'actor'))) {
       const life = lives.get(actorId)
       if (!life) continue
-      const actor: Actor = { ...life, index, spec, subscribers: new Map() }
+      const { killing = null } = life // Absent in records of earlier versions.
+      const actor: Actor = { ...life, killing, index, spec, subscribers: new Map() }
       this.#made = index + 1
       this.#actors.set(actorId, actor)
       if (actor.state === 'DEAD') continue
@@ -187,6 +191,7 @@ export class ActorManager {
 
   #remind(actor: Actor, worker: WorkerAddress): void {
     const { spec, leaseId } = actor
+    if (actor.killing !== null) return this.#kill(worker.tag, 'killed', actor.killing)
     if (actor.state !== 'ALIVE') return this.#start(actor, worker)
     if (leaseId !== null) {
       this.#toNodeOf(actor, { t: 'actorLease.keepOnly', leaseId, resources: spec.lease.resources })
@@ -201,9 +206,9 @@ export class ActorManager {
   }
 
   #lifeOf(actor: Actor): Life {
-    const { state, incarnation, restarts, placements, leaseId, nodeId, mayWait, worker, death, ending } = actor
+    const { state, incarnation, restarts, placements, leaseId, nodeId, mayWait, worker, death, ending, killing } = actor
     const index = this.#deathOf.get(actor.spec.actorId) ?? 0
-    return { state, incarnation, restarts, placements, leaseId, nodeId, mayWait, worker, death, ending, index }
+    return { state, incarnation, restarts, placements, leaseId, nodeId, mayWait, worker, death, ending, killing, index }
   }
 
   #recordSpec(actor: Actor): void {
@@ -403,7 +408,10 @@ export class ActorManager {
     if (!actor || actor.state === 'DEAD') return
     if (noRestart) actor.ending ??= { reason: detail }
     this.#changed(actor)
-    if (actor.worker) this.#kill(actor.worker.tag, 'killed', detail)
+    if (actor.worker) {
+      actor.killing = detail
+      this.#kill(actor.worker.tag, 'killed', detail)
+    }
     if (noRestart) this.#die(actor, { reason: detail, exit: null, creationError: null })
   }
 
@@ -540,6 +548,7 @@ export class ActorManager {
     const actor = actorId === undefined ? undefined : this.#actors.get(actorId)
     if (!actor || actor.worker?.tag !== exit.tag) return
     actor.worker = null
+    actor.killing = null
     this.#changed(actor)
     if (actor.state === 'DEAD') return
     if (!actor.ending && actor.state !== 'ALIVE' && exit.reason === 'intended') {
@@ -638,6 +647,7 @@ function newActor(spec: ActorSpec, index: number): Actor {
     death: null,
     subscribers: new Map(),
     ending: null,
+    killing: null,
   }
 }
 

@@ -353,6 +353,22 @@ describe('nodes come back', () => {
     expect(world.gcs.actors.list(null)).toMatchObject([{ state: 'DEAD', death: { reason: 'it left' } }])
   })
 
+  test('[ACT-07] one that is killed before its node has come back, and may restart, is killed when it has', () => {
+    const world = withActor()
+    world.restart()
+    world.register('n2', stateOf([]))
+    world.ask('n2', 9, { t: 'actor.kill', actorId: 'a1', noRestart: false, detail: 'killed by its user' })
+    world.take('worker.kill') // Nobody is there to hear it.
+    world.restart()
+    world.register('n1', stateOf([1, 2], [held()]))
+    world.tell('n1', { t: 'node.resumed' })
+    expect(world.take('worker.kill')).toMatchObject([
+      { nodeId: 'n1', message: { tag: 2, detail: 'killed by its user' } },
+    ])
+    world.tell('n1', { t: 'worker.gone', exit: crash(2), kind: 'worker' })
+    expect(world.gcs.actors.list(null)).toMatchObject([{ state: 'RESTARTING', incarnation: 1 }])
+  })
+
   test('[ARCH-07] a non-detached actor ends with the owner that ended meanwhile; a detached one does not', () => {
     for (const detached of [false, true]) {
       const world = withActor({ detached })
