@@ -15,6 +15,7 @@ import { CoreRuntime, type Identity } from '../runtime/core-runtime.ts'
 import { Executor } from '../runtime/executor.ts'
 import { type NetworkConfig, WORKER_CONFIG_VARIABLE, type WorkerConfig } from '../runtime/node-config.ts'
 import { NodeLink } from '../runtime/node-link.ts'
+import { collectSoon } from '../runtime/shm/collect.ts'
 import { endWithParent } from '../runtime/shm/native.ts'
 import { SegmentStore } from '../runtime/shm/segment-store.ts'
 import { announceSpeakers, configureLogging, type LogRecordContext, type Speaker } from '../runtime/speaker.ts'
@@ -38,6 +39,8 @@ process.setSourceMapsEnabled(true) // Of user code. As a flag it would read our 
 
 let runtime: CoreRuntime | null = null
 let executor: Executor | null = null
+/** How often in a row it was to end for being idle, and was needed. */
+let stays = 0
 const peers = new Set<TaskPeer>()
 const { workerId } = config
 nameThisProcess(workerId.slice(0, 8))
@@ -123,7 +126,7 @@ function onMessage(message: FromNode): void {
       assign(message)
       return
     case 'worker.exit':
-      if (runtime?.core.isNeeded) link.send({ t: 'worker.stays' })
+      if (runtime?.core.isNeeded) stay()
       else exit(message.detail)
       return
     case 'actor.start':
@@ -140,8 +143,18 @@ function onMessage(message: FromNode): void {
   }
 }
 
+/**
+ * What it owns may be what nobody has dropped yet: a process with nothing to do never collects by itself (on Node 24 not in minutes), and
+ * would stay for ever. Where a collection does not help, the next ones are further and further apart.
+ */
+function stay(): void {
+  link.send({ t: 'worker.stays' })
+  if (Number.isInteger(Math.log2(++stays))) collectSoon()
+}
+
 function assign(message: FromNode & { t: 'worker.assigned' }): void {
   const gpus = message.gpuIds.map((index) => config.gpus[index] ?? String(index))
+  stays = 0
   assignment.resources = message.resources
   setStrategy(message.strategy)
   assignment.gpus = gpus

@@ -373,7 +373,7 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   {
     name: 'drainedThoughBusy',
     what: 'a node says that it is idle while it works',
-    seeds: 100,
+    seeds: 60,
     raylet: ({ draining }) => {
       draining.whyNotIdle = () => null
     },
@@ -381,13 +381,13 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   {
     name: 'drainedUnasked',
     what: 'a node is drained as idle by what the GCS knows, without being asked',
-    seeds: 100,
+    seeds: 60,
     toRaylet: (message) => [message.t === 'node.drainIfIdle' ? { t: 'node.drain', drain: message.drain } : message],
   },
   {
     name: 'drainAnswerKept',
     what: 'the GCS does not tell who asked that the node has died',
-    seeds: 400,
+    seeds: 60,
     gcs: (gcs) => {
       const step = gcs.step.bind(gcs)
       const isAnswer = (effect: ReturnType<typeof step>[number]): boolean =>
