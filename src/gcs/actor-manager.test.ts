@@ -12,7 +12,17 @@ const ONE_NODE: ActorNodes = {
 function spec(actorId: string): ActorSpec {
   const options = { maxConcurrency: 1, concurrencyGroups: {}, methods: {} }
   const lease = { resources: {} }
-  return { actorId, className: 'A', name: null, owner: 1, maxRestarts: 0, lease, options } as unknown as ActorSpec
+  const args = { args: new Uint8Array(0), argRefs: [] }
+  return {
+    actorId,
+    className: 'A',
+    name: null,
+    owner: 1,
+    maxRestarts: 0,
+    lease,
+    options,
+    ...args,
+  } as unknown as ActorSpec
 }
 
 test('[ACT-09] the last ten thousand dead actors are remembered, and of others that they died', () => {

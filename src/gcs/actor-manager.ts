@@ -34,6 +34,8 @@ import { ActorStates } from './actor-states.ts'
 import { byIndex, type GcsRecord, Journal, readTable } from './records.ts'
 
 const NOTHING = new Uint8Array(0)
+/** Of a dead actor, arguments of so many bytes may stay in its record: writing it anew would cost more. */
+const SMALL_BYTES = 256
 /** How the errors begin that no node can cure. */
 const UNSCHEDULABLE = ' can never be scheduled: '
 /** Ray's default is 100,000 (`maximum_gcs_destroyed_actor_cached_count`). */
@@ -139,6 +141,7 @@ export class ActorManager {
       if (!life) continue
       const { killing = null } = life // Absent in records of earlier versions.
       const actor: Actor = { ...life, killing, index, spec, subscribers: new Map() }
+      if (actor.state === 'DEAD') actor.spec = withoutArguments(spec)
       this.#made = index + 1
       this.#actors.set(actorId, actor)
       if (actor.state === 'DEAD') continue
@@ -519,6 +522,7 @@ export class ActorManager {
     this.#early.delete(spec.actorId)
     for (const tag of [...to, ...(early?.subscribers ?? [])]) actor.subscribers.set(tag, new Set([spec.actorId]))
     this.#actors.set(spec.actorId, actor)
+    this.#recordSpec(actor)
     this.#die(actor, death)
   }
 
@@ -585,11 +589,12 @@ export class ActorManager {
     this.#tell(actor)
     for (const tag of [actor.spec.owner, ...actor.subscribers.keys()]) this.#unconcern(tag, actor)
     actor.subscribers.clear()
-    actor.spec = { ...actor.spec, args: NOTHING, argRefs: [] }
+    const { args, argRefs } = actor.spec
+    actor.spec = withoutArguments(actor.spec)
     this.#states.forget(actor.spec.actorId)
     this.#dead.push(actor.spec.actorId)
     this.#deathOf.set(actor.spec.actorId, ++this.#deaths)
-    this.#recordSpec(actor)
+    if (args.length + argRefs.length > SMALL_BYTES) this.#recordSpec(actor)
     this.#changed(actor)
     const forgotten = this.#dead.length > DEAD_MAX ? this.#dead.shift() : undefined
     if (forgotten !== undefined) this.#forget(forgotten)
@@ -630,6 +635,10 @@ export class ActorManager {
   #toNodeOf({ nodeId }: Actor, message: GcsToNode): void {
     if (nodeId !== null) this.#fx.push({ t: 'toNode', nodeId, message })
   }
+}
+
+function withoutArguments(spec: ActorSpec): ActorSpec {
+  return { ...spec, args: NOTHING, argRefs: [] }
 }
 
 function newActor(spec: ActorSpec, index: number): Actor {

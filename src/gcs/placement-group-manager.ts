@@ -114,6 +114,8 @@ export class PlacementGroupManager {
   readonly #groups = new Map<PlacementGroupId, Group>()
   /** Whose job is over: they go when the actor that made them does. Few, and looked at whenever a process ends. */
   readonly #overs = new Set<Group>()
+  /** Those that have waited for some group: the end of any other concerns no group. */
+  readonly #askers = new Set<WorkerTag>()
   readonly #names = new Map<string, PlacementGroupId>()
   readonly #removed: PlacementGroupId[] = []
   readonly #removalOf = new Map<PlacementGroupId, number>()
@@ -260,6 +262,7 @@ export class PlacementGroupManager {
       return this.#send(from, { t: 'pg.ready', requestId, isReady: error === null, error })
     }
     group.waiters.push({ to: from, requestId })
+    this.#askers.add(from)
     if (timeoutMs !== null) this.#timer(`wait ${groupId} ${from} ${requestId}`, timeoutMs)
   }
 
@@ -389,6 +392,7 @@ export class PlacementGroupManager {
   }
 
   workerGone(tag: WorkerTag): void {
+    if (!this.#askers.delete(tag)) return
     for (const { waiters } of this.#groups.values())
       for (let i = waiters.length - 1; i >= 0; i--) if (waiters[i]?.to === tag) waiters.splice(i, 1)
   }

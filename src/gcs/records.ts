@@ -3,7 +3,7 @@
 //   cluster   counters       how many jobs and tag blocks were given, and the cluster's id: before any of them is told
 //   node      node id        members and the dead that are remembered: a node that was declared dead stays so
 //   job       driver's tag   which job it began, while it lives: asked again, it is the same
-//   actor     actor id       what was asked for: written once, and once more without its arguments when it is dead
+//   actor     actor id       what was asked for: written once, and once more without its arguments when it is dead and they are large
 //   life      actor id       where it is in its life; small, since it is written at every change
 //   alias     actor id       another id of an actor (`getIfExists`)
 //   forgotten actor id       it died so long ago that nothing else is kept

@@ -307,12 +307,17 @@ describe('the state', () => {
     expect(gcs.step(0, { kind: 'local', event })).toEqual([])
   })
 
-  test('[ARCH-07] the arguments of a dead actor are not kept', () => {
-    const world = withActor()
-    const size = (): number => world.durable.get('actor a1')?.value.length ?? 0
-    const before = size()
-    world.ask('n1', 1, { t: 'actor.kill', actorId: 'a1', noRestart: true, detail: 'killed' })
-    expect(size()).toBe(before - 3)
+  test('[ARCH-07] the arguments of a dead actor are not kept, unless they are small: then its record is not written again', () => {
+    for (const [bytes, less] of [
+      [256, 0],
+      [300, 301], // And a byte of their length.
+    ] as const) {
+      const world = withActor({ args: new Uint8Array(bytes) })
+      const size = (): number => world.durable.get('actor a1')?.value.length ?? 0
+      const before = size()
+      world.ask('n1', 1, { t: 'actor.kill', actorId: 'a1', noRestart: true, detail: 'killed' })
+      expect(before - size()).toBe(less)
+    }
   })
 })
 

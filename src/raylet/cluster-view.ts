@@ -6,13 +6,16 @@
 //   V3. Tags of this node are handed out once.
 
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
+import type { Ms } from '../kernel/machine.ts'
 import { NodeTable, type SchedulableNode } from '../scheduling/node-table.ts'
-import type { NodeRoom, NodeView, RayletToRaylet, TagBlock } from '../wire/cluster.ts'
+import { type NodeRoom, type NodeView, type RayletToRaylet, roomEveryMs, type TagBlock } from '../wire/cluster.ts'
 import type { Resources } from '../wire/messages.ts'
 import { TagMap } from '../wire/tag-map.ts'
 
 /** When so few tags are left, a block more is asked for. */
 const TAGS_LOW = 64
+/** How long a note stands against what the GCS says, at least. */
+const NOTES_MS: Ms = 500
 
 /** Another node. There may be thousands, of which few are looked at between two words: what is available is reckoned when it is asked for. */
 class OtherNode implements NodeView {
@@ -201,22 +204,23 @@ export class ClusterView {
     this.table.set(own)
   }
 
+  /** The GCS's word may be twice `roomEveryMs` old: sooner forgotten, a note would make place for older news. */
+  get notesMs(): Ms {
+    return Math.max(NOTES_MS, 2.2 * roomEveryMs(this.size))
+  }
+
   get hasNotes(): boolean {
     return this.#told.size > 0
   }
 
   /** A note may have been long on its way, and nobody corrects it where nothing changes: the GCS's word counts again. */
-  forgetNotes(): NodeView[] {
+  forgetNotes(): void {
     this.gains++
-    const views: NodeView[] = []
     for (const [nodeId, available] of this.#told) {
       const view = this.#nodes.get(nodeId)
-      if (!view) continue
-      view.available = available
-      views.push(view)
+      if (view) view.available = available
     }
     this.#told.clear()
-    return views
   }
 
   /** Those that are not dead. */

@@ -61,6 +61,9 @@ export class LeaseManager {
   readonly leases = new Map<LeaseId, Granted>()
   readonly #byWorker = new Map<WorkerTag, Granted>()
   readonly #queue = new Map<LeaseId, Request>()
+  /** Not all that wait have the same: they have to be sorted. */
+  #hasPriorities = false
+  #lastPriority = 0
   readonly #gpuFree: number[]
   /** What waiting requests will take that fit, and wait for a worker to start only. */
   #claimed: Resources | null = null
@@ -119,6 +122,9 @@ export class LeaseManager {
     if (!isElastic && !fits(spec.resources, this.total)) return 'infeasible'
     this.changes++
     const envKey = envKeyOf(spec.runtimeEnv, spec.heapMiB)
+    if (this.#queue.size === 0) this.#hasPriorities = false
+    else if (spec.priority !== this.#lastPriority) this.#hasPriorities = true
+    this.#lastPriority = spec.priority
     this.#queue.set(leaseId, { leaseId, owner, spec, envKey, order: ++this.#order })
     return 'queued'
   }
@@ -187,8 +193,9 @@ export class LeaseManager {
       if (this.#queue.has(request.leaseId) && this.demandOf(request.spec)) yield request
   }
 
-  /** L4 */
-  #ordered(): Request[] {
+  /** L4. Who iterates may take out, but not add. */
+  #ordered(): Iterable<Request> {
+    if (!this.#hasPriorities) return this.#queue.values() // They wait in the order in which they came.
     return [...this.#queue.values()].sort((a, b) => b.spec.priority - a.spec.priority || a.order - b.order)
   }
 

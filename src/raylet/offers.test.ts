@@ -124,7 +124,10 @@ test('[ARCH-22] what waits here makes the node watch and want room elsewhere; an
   expect(asked.length).toBeGreaterThan(0)
   const [first = ''] = asked
   world.peer(first, offer(1))
-  expect(world.take()).toEqual([`${first} lease.request l4 false`])
+  const [taken, ...next] = world.take()
+  expect(taken).toBe(`${first} lease.request l4 false`)
+  expect(next).toHaveLength(1) // O4: for those that still wait.
+  expect(next[0]).toContain('room.want')
   world.peer(first, { t: 'lease.rejected', owner: DRIVER, leaseId: 'l4', available: FULL })
   expect(world.take().filter((said) => !said.includes('want'))).toEqual([])
   expect(world.raylet.leases.waiting).toBe(3)
@@ -190,4 +193,47 @@ test('[ARCH-22] it watches until nothing has waited for a while, and says so aga
   expect([world.take(), world.isKnown]).toEqual([['gcs rooms.watch true'], false])
   world.gcs({ t: 'nodes.room', rooms: [] })
   expect(world.isKnown).toBe(true)
+})
+
+test('[ARCH-22] after two rejections in a row what could run here waits here, whatever is known of others; then one is asked for to find out', () => {
+  const world = new World()
+  const free = { available: toResources({ CPU: 2 }), version: 2 }
+  for (const leaseId of ['l1', 'l2']) world.ask(leaseId)
+  const blocks = { a: 256, b: 512, c: 768 }
+  const nodes = Object.entries(blocks).map(([nodeId, first]) => ({ ...viewOf(nodeId, first), ...free }))
+  world.gcs({ t: 'nodes.changed', nodes })
+  world.take()
+  const reject = (nodeId: string, leaseId: string): void =>
+    world.peer(nodeId, { t: 'lease.rejected', owner: DRIVER, leaseId, available: FULL })
+  /** Of whom something is asked, and what. */
+  const requests = (): [nodeId: string, leaseId: string][] =>
+    world.take().flatMap((said) => {
+      const [nodeId = '', t, leaseId = ''] = said.split(' ')
+      return t === 'lease.request' ? [[nodeId, leaseId]] : []
+    })
+  world.ask('l3')
+  const [[first = ''] = []] = requests()
+  reject(first, 'l3')
+  const [[second = ''] = []] = requests()
+  expect(second).not.toBe(first)
+  reject(second, 'l3')
+  expect(requests()).toEqual([]) // F5, though the third has room.
+  world.ask('l4')
+  expect([requests(), world.raylet.leases.waiting]).toEqual([[], 2])
+  world.fire('notes')
+  const [[third = '', moved] = [], ...others] = requests()
+  expect([moved, others]).toEqual(['l3', []])
+  reject(third, 'l3')
+  expect([requests(), world.raylet.leases.waiting]).toEqual([[], 2])
+  world.fire('notes')
+  const [[fourth = ''] = []] = requests()
+  const worker = {
+    tag: (blocks[fourth as keyof typeof blocks] ?? 0) + 1,
+    workerId: '',
+    pid: 1,
+    socket: '',
+    nodeId: fourth,
+  }
+  world.peer(fourth, { t: 'lease.granted', owner: DRIVER, leaseId: 'l4', worker, gpuIds: [] })
+  expect(world.raylet.leases.waiting).toBe(1)
 })

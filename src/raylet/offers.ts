@@ -8,6 +8,7 @@
 //   O1. Hints only: room is not kept for who is offered it, and nobody relies on an offer: the GCS tells of all room too.
 //   O2. A want is answered by one offer, in the order in which they came, but for those that need more than there is.
 //   O3. What was offered and not taken up yet is not offered to another.
+//   O4. While requests wait here, an offer that was taken up is followed by another want.
 
 import type { NodeId } from '../ids/ids.ts'
 import { choosingFrom } from '../scheduling/policies.ts'

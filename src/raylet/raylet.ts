@@ -43,8 +43,6 @@ import { type EndReason, type PooledWorker, WorkerPool } from './worker-pool.ts'
 
 type Fx = Effect<FromNode, RayletEffect>[]
 const START_FAILURES_MAX = 3
-/** How long what another node said of itself stands against what the GCS says. */
-const NOTES_MS: Ms = 500
 export const GCS: WorkerTag = 0
 
 export class Raylet {
@@ -141,8 +139,9 @@ export class Raylet {
     if (key === 'watch') return this.watch.onTimer(this.#now, this.#hasWorkToPlace())
     if (key === 'notes') {
       this.#areNotesPlanned = false
+      this.view.forgetNotes()
       // Nobody says again that a node is free. One is enough to find out: many would come back, and cost what they gain.
-      this.#moveWaiting(new NodeTable(this.view.forgetNotes()), 1)
+      this.#moveWaiting(this.view.table, 1)
       return
     }
     this.#exitAll(this.pool.surplus(this.#now))
@@ -356,8 +355,9 @@ export class Raylet {
         const isBusy = back !== undefined && fits(back.spec.resources, message.available)
         if (back?.group) this.#groups.onRejected(nodeId, message.available, back.group)
         else this.view.note(nodeId, isBusy ? {} : message.available)
-        if (back) this.#sentBack(message.leaseId, back)
-        return
+        if (!back) return
+        if (this.spill.rejected(back)) return this.#waitHere(back.owner, message.leaseId, back.spec)
+        return this.#sentBack(message.leaseId, back)
       }
       case 'room.want':
         return this.#offers.onWant(nodeId, message.resources)
@@ -419,7 +419,8 @@ export class Raylet {
     this.view.note(nodeId, resources)
     const node = this.view.get(nodeId)
     const moved = node && this.leases.waiting > 0 ? this.#moveWaiting(new NodeTable([node]), 1) : 0
-    if (moved === 0) this.#out.toPeer(nodeId, { t: 'room.decline' })
+    if (moved === 0) return this.#out.toPeer(nodeId, { t: 'room.decline' })
+    for (const { owner, spec } of this.leases.stuck()) if (this.#isOfHere(owner)) return this.#offers.seek(spec) // O4
   }
 
   /** Something that was asked for here is granted nowhere (V4). */
@@ -451,7 +452,7 @@ export class Raylet {
         continue
       }
       this.leases.withdraw(leaseId)
-      this.spill.send(leaseId, owner, spec, choice)
+      this.spill.send(leaseId, owner, spec, choice, true)
       if (++count >= countMax) break
     }
     return count
@@ -565,7 +566,7 @@ export class Raylet {
     if (this.view.mustAskForTags()) this.#out.toGcs({ t: 'tags.request' })
     if (this.view.hasNotes && !this.#areNotesPlanned) {
       this.#areNotesPlanned = true
-      this.#out.timer('notes', this.#now + NOTES_MS)
+      this.#out.timer('notes', this.#now + this.view.notesMs)
     }
     this.#reports.plan(this.#now, roomEveryMs(this.view.size))
   }
@@ -608,14 +609,19 @@ export class Raylet {
     if (this.spill.knows(leaseId)) return
     const { strategy } = spec
     const choice = strategy.kind === 'bundle' ? this.#groups.choose(spec, strategy) : this.spill.choose(spec)
-    if (choice.kind === 'here') {
-      this.#requestHere(owner, leaseId, spec)
-      if (!this.leases.isStuck(leaseId)) return
-      this.#offers.seek(spec)
-    } else if (choice.kind === 'node') this.spill.send(leaseId, owner, spec, choice)
+    if (choice.kind === 'here') return this.#waitHere(owner, leaseId, spec)
+    if (choice.kind === 'node') this.spill.send(leaseId, owner, spec, choice)
     else if (choice.kind === 'park') this.spill.park(leaseId, owner, spec)
     else if (isSure || strategy.kind === 'bundle') return this.#refuse(owner, leaseId, choice.error)
     else this.spill.doubt(leaseId, owner, spec)
+    if (this.view.size > 0) this.watch.need(this.#now)
+  }
+
+  /** Unless it fits now. */
+  #waitHere(owner: WorkerTag, leaseId: LeaseId, spec: LeaseSpec): void {
+    this.#requestHere(owner, leaseId, spec)
+    if (!this.leases.isStuck(leaseId)) return
+    this.#offers.seek(spec)
     if (this.view.size > 0) this.watch.need(this.#now)
   }
 
