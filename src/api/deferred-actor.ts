@@ -16,7 +16,10 @@ export class DeferredActor {
     const { core } = this.#runtime
     const { parts, nested, pinned } = written
     const ids = referencesAmong(parts ?? [])
+    const waiting = { fn: { name: spec.name ?? spec.className }, ids }
+    this.#runtime.deferred.add(waiting)
     this.#runtime.whenReady(ids).then(() => {
+      this.#runtime.deferred.delete(waiting)
       // One may be lost while another was waited for.
       if (!ids.every((id) => this.#runtime.isReady(id))) return this.createWhenReady(spec, written)
       const resolved = resolveArguments(parts ?? [], nested, core.table, core.effects)

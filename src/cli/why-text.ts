@@ -6,7 +6,7 @@ import { formatConditions, satisfies } from '../scheduling/labels.ts'
 import { formatResources, fromUnits } from '../scheduling/resources.ts'
 import type { ClusterStatus, NodeView } from '../wire/cluster.ts'
 import type { Resources } from '../wire/messages.ts'
-import type { Maker, NodeWork, RunningLease, WaitingLeases } from '../wire/work.ts'
+import type { Maker, NodeWork, RunningLease, WaitingLeases, WaitsFor } from '../wire/work.ts'
 
 /** `work` null: its raylet does not answer. */
 export interface NodeAnswer {
@@ -165,18 +165,28 @@ function groupLines({ strategy, bundles, count, reason }: ClusterStatus['groups'
   return [`${groups} (${strategy}) ${count === 1 ? 'waits' : 'wait'} for ${asked}`, `  ${reason}`]
 }
 
-/** Tasks of one process that wait for their arguments, name by name. */
+/** What it is called, and what it waits for. */
+const WAITS: { readonly [W in WaitsFor]: readonly [noun: string, what: string] } = {
+  arguments: ['task', 'for arguments'],
+  get: ['task', 'in get for values'],
+  constructor: ['actor', 'for arguments of its constructor'],
+}
+
+/** What waits in one process for values, name by name. */
 function argumentLines(process: Process, answers: readonly NodeAnswer[], { name, makers }: WhyOptions): string[][] {
   const byName = new Map<string, Process['waiting'][number][]>()
   for (const one of process.waiting) {
     if (name !== undefined && one.name !== name) continue
-    byName.set(one.name, [...(byName.get(one.name) ?? []), one])
+    const key = `${one.what} ${one.name}`
+    byName.set(key, [...(byName.get(key) ?? []), one])
   }
-  return [...byName].map(([own, all]) => {
+  return [...byName.values()].map((all) => {
+    const [{ name: own, what }] = all as [Process['waiting'][number]]
+    const [noun, forWhat] = WAITS[what]
     // One task may wait for several values.
     const count = Math.max(...all.map(({ tasks }) => tasks))
-    const some = `${all.length > 1 || process.isCut ? 'at least ' : ''}${count} task${count === 1 ? '' : 's'}`
-    const head = `${own}: ${some} of pid ${process.pid} (job ${process.jobId}) ${count === 1 ? 'waits' : 'wait'} for arguments`
+    const some = `${all.length > 1 || process.isCut ? 'at least ' : ''}${count} ${noun}${count === 1 ? '' : 's'}`
+    const head = `${own}: ${some} of pid ${process.pid} (job ${process.jobId}) ${count === 1 ? 'waits' : 'wait'} ${forWhat}`
     const lines = all.map(({ id, values, maker }) => {
       const others = values > 1 ? ` and ${values - 1} more` : ''
       const made = makerText(maker ?? makers.get(id), answers)

@@ -18,7 +18,7 @@ import type { Effect, Input, Ms } from '../kernel/machine.ts'
 import type { ActorInfo, ActorSpec, ExitInfo, FromNode, ToNode } from '../wire/messages.ts'
 import { isAmong } from '../wire/tag-map.ts'
 import { STREAMING } from '../wire/task-frames.ts'
-import type { Maker } from '../wire/work.ts'
+import type { Maker, WaitsFor } from '../wire/work.ts'
 import { type ActorFailure, ActorSubmitter } from './actor-submitter.ts'
 import { Dependencies, type Resolution } from './dependencies.ts'
 import type { CoreEffect, CoreOutput, Effects, Failure, Task } from './effects.ts'
@@ -26,7 +26,7 @@ import { type LineageRecord, recordOf } from './lineage.ts'
 import { ReferenceTable, type ValueState } from './reference-table.ts'
 import { Streams } from './streams.ts'
 import { TaskSubmitter } from './task-submitter.ts'
-import { listWaiting, makerOf, type WaitingList } from './waiting-tasks.ts'
+import { listWaiting, makerOf, type Waiter, type WaitingList } from './waiting-tasks.ts'
 
 export type CoreInput =
   | { readonly t: 'submit'; readonly task: Task }
@@ -143,9 +143,12 @@ export class CoreWorker {
     return this.#open.get(sequence)
   }
 
-  /** Tasks that wait for their arguments, with what makes these. */
-  waiting(): WaitingList {
-    return listWaiting(this.#dependencies.pairs(), (id) => this.#taskOf(id))
+  /** Tasks that wait for their arguments, with what makes these; or others, each with a value. */
+  waiting(
+    pairs: Iterable<readonly [ObjectId, Waiter]> = this.#dependencies.pairs(),
+    what: WaitsFor = 'arguments',
+  ): WaitingList {
+    return listWaiting(pairs, (id) => this.#taskOf(id), what)
   }
 
   /** The open task that makes a value of ours. */

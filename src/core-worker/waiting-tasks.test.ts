@@ -29,19 +29,33 @@ test('[TASK-14] tasks that wait for arguments are listed by what makes these, an
   const process = { kind: 'process', pid: 70, nodeId: 'n' }
   expect(core.waiting()).toEqual({
     waiting: [
-      { name: 'middle', tasks: 1, values: 1, id: running, maker: { name: 'slow', place: process } },
+      { what: 'arguments', name: 'middle', tasks: 1, values: 1, id: running, maker: { name: 'slow', place: process } },
       {
+        what: 'arguments',
         name: 'middle',
         tasks: 1,
         values: 1,
         id: queued,
         maker: { name: 'next', place: { kind: 'worker', asked: {} } },
       },
-      { name: 'last', tasks: 3, values: 1, id: middle, maker: { name: 'middle', place: { kind: 'arguments' } } },
+      {
+        what: 'arguments',
+        name: 'last',
+        tasks: 3,
+        values: 1,
+        id: middle,
+        maker: { name: 'middle', place: { kind: 'arguments' } },
+      },
     ],
     isCut: false,
   })
   expect(core.makerOf(running)).toEqual({ name: 'slow', place: process })
+  const reader = { fn: { name: 'reader' } }
+  const read = [running, queued].map((id) => [id, reader] as const)
+  expect(core.waiting(read, 'get').waiting).toMatchObject([
+    { what: 'get', name: 'reader', tasks: 1, id: running, maker: { name: 'slow' } },
+    { what: 'get', name: 'reader', tasks: 1, id: queued, maker: { name: 'next' } },
+  ])
 })
 
 test('[TASK-14] one task that waits for many values of one kind is one; what another process makes is left open', () => {

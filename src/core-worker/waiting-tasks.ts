@@ -1,7 +1,7 @@
-// Which tasks of this owner wait for their arguments, and what makes those: for people (`ray why`, warnings about long waits).
+// What waits in this process for which values, and what makes those: for people (`ray why`, warnings about long waits).
 
 import type { ObjectId } from '../ids/ids.ts'
-import type { Maker, WaitingTasks } from '../wire/work.ts'
+import type { Maker, WaitingTasks, WaitsFor } from '../wire/work.ts'
 import type { Task } from './effects.ts'
 
 /** A look at a million tasks that wait would hold up their owner. */
@@ -24,12 +24,18 @@ export interface WaitingList {
   readonly isCut: boolean
 }
 
-/** `pairs`: a value that is not there, and a task that waits for it. `taskOf` a value of this owner. */
+/** One for each task. */
+export interface Waiter {
+  readonly fn: { readonly name: string }
+}
+
+/** `pairs`: a value that is not there, and who waits for it. `taskOf` a value of this owner. */
 export function listWaiting(
-  pairs: Iterable<readonly [ObjectId, Task]>,
+  pairs: Iterable<readonly [ObjectId, Waiter]>,
   taskOf: (id: ObjectId) => Task | undefined,
+  what: WaitsFor = 'arguments',
 ): WaitingList {
-  const groups = new Map<string, { id: ObjectId; maker: Maker | null; tasks: Set<Task>; values: Set<ObjectId> }>()
+  const groups = new Map<string, { id: ObjectId; maker: Maker | null; tasks: Set<Waiter>; values: Set<ObjectId> }>()
   let count = 0
   let isCut = false
   for (const [id, task] of pairs) {
@@ -47,7 +53,7 @@ export function listWaiting(
   }
   const waiting = [...groups.values()].map(({ id, maker, tasks, values }) => {
     const [first] = tasks
-    return { name: first?.fn.name ?? '', tasks: tasks.size, values: values.size, id, maker }
+    return { what, name: first?.fn.name ?? '', tasks: tasks.size, values: values.size, id, maker }
   })
   return { waiting, isCut }
 }

@@ -41,6 +41,7 @@ import { Handles } from './handles.ts'
 import type { NodeLink } from './node-link.ts'
 import type { SegmentStore } from './shm/segment-store.ts'
 import { Spinner } from './spinner.ts'
+import { currentTask } from './task-context.ts'
 import { TaskPeer } from './task-peer.ts'
 import { Later, PENDING, Waiting } from './waiting.ts'
 import { warn } from './warnings.ts'
@@ -54,6 +55,8 @@ const SPIN_TASKS_MAX = 4
 const LOCATE_TRIES_MAX = 5
 /** What a worker says of an argument: its owner has it made again, and sends the task anew. */
 const ARGUMENT_GONE = 'its stored copy, an argument, is gone'
+/** So many values that are waited for in `get` are looked at, when somebody asks. */
+const READ_MAX = 1000
 const LOST_TRIES_MAX = 40
 const LOST_RETRY_MS = 50
 
@@ -99,6 +102,8 @@ export class CoreRuntime {
   onBlocked: (() => void) | null = null
   onUnblocked: (() => void) | null = null
   onLogs: ((message: FromNode & { t: 'log.lines' }) => void) | null = null
+  /** Actors that are made when arguments of their constructors are there. */
+  readonly deferred = new Set<{ readonly fn: { readonly name: string }; readonly ids: readonly ObjectId[] }>()
   isClosed = false
   readonly inlineBytesMax = INLINE_BYTES_MAX
   readonly #streamWaiters = new Map<number, Set<() => void>>()
@@ -445,7 +450,23 @@ export class CoreRuntime {
       const maker = this.core.makerOf(id)
       return maker ? [[id, maker] as const] : []
     })
-    return { jobId: this.identity.jobId, ...this.core.waiting(), makers }
+    const constructed = [...this.deferred].flatMap((actor) => actor.ids.map((id) => [id, actor] as const))
+    const missing = constructed.filter(([id]) => !this.isReady(id))
+    const isOfActor = new Set(missing.map(([id]) => id))
+    // A program that waits is nothing to look for. Of a process that runs several calls, its actor's name.
+    const task = currentTask()
+    const reader = { fn: { name: task?.name ?? '' } }
+    const read = task ? this.waiting.ids(READ_MAX).filter((id) => !isOfActor.has(id)) : []
+    const lists = [
+      this.core.waiting(),
+      this.core.waiting(missing, 'constructor'),
+      this.core.waiting(
+        read.map((id) => [id, reader] as const),
+        'get',
+      ),
+    ]
+    const isCut = lists.some((list) => list.isCut)
+    return { jobId: this.identity.jobId, waiting: lists.flatMap(({ waiting }) => waiting), isCut, makers }
   }
 
   /** Calls back with the error if the GCS refuses the actor. */

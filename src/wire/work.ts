@@ -2,7 +2,7 @@
 //
 //     ray why ──purpose 'work'──► raylet ──work.ask──► each process of its node ──work.is──► raylet ──the welcome──► ray why
 //
-// A raylet knows of leases; which tasks wait for their arguments is known to their owners only. Programs that have a cluster of their own
+// A raylet knows of leases; which tasks wait for their arguments, and which values are waited for in `get`, is known to their processes only. Programs that have a cluster of their own
 // listen on no port: they are asked over the socket of their node (`ask`, before any `register`).
 
 import type { JobId, NodeId, ObjectId } from '../ids/ids.ts'
@@ -43,8 +43,12 @@ export interface Maker {
     | { readonly kind: 'worker'; readonly asked: Resources }
 }
 
-/** Tasks of one name and owner that wait for values of tasks that are equally far. */
+/** What a value is waited for: a task's arguments, in `get` or `wait` by a task that runs, or a constructor's arguments. */
+export type WaitsFor = 'arguments' | 'get' | 'constructor'
+
+/** Tasks (actors, whose constructors wait) of one name and process that wait for values of tasks that are equally far. */
 export interface WaitingTasks {
+  readonly what: WaitsFor
   readonly name: string
   readonly tasks: number
   readonly values: number

@@ -88,7 +88,7 @@ test('[ARCH-22] what no node could ever hold, labels, actors and placement group
   await until(async () => (await why()) === 'Nothing waits.\n', 'nothing waits')
 })
 
-test('[ARCH-22][TASK-14] tasks that wait for their arguments: what makes these, and where that runs, whoever owns it', async () => {
+test('[ARCH-22][TASK-14] tasks that wait for arguments or in get, and constructors: what makes those values, and where, whoever owns them', async () => {
   const gate = new ray.util.Queue<number>()
   const slow = ray.remote(async function slow(end: ray.util.Queue<number>) {
     await end.get()
@@ -117,7 +117,28 @@ test('[ARCH-22][TASK-14] tasks that wait for their arguments: what makes these, 
   )
   expect(text).toMatch(new RegExp(`gather: 1 task of pid (?!${process.pid})\\d+ \\(job ${job}\\) waits for arguments`))
   expect(text.split(made)).toHaveLength(3)
+  const ownArguments = 'gather makes it, which waits for its own arguments'
+  expect(await why('outer')).toMatch(
+    new RegExp(
+      `^outer: 1 task of pid \\d+ \\(job ${job}\\) waits in get for values\n  ObjectRef\\(.*\\): ${ownArguments}\n$`,
+    ),
+  )
+  class Made {
+    readonly by: number
+    constructor(by: number) {
+      this.by = by
+    }
+    where(): number {
+      return this.by
+    }
+  }
+  const actor = ray.remote(Made).options({ numCpus: 0 }).remote(begun)
+  const where = actor.where.remote()
+  expect(await why('Made')).toBe(
+    `Made: 1 actor of pid ${process.pid} (job ${job}) waits for arguments of its constructor\n  ObjectRef(${id}): ${made}\n`,
+  )
   await gate.put(1)
   expect(await ray.get([...ends, outer])).toEqual([2, 1, 1])
+  expect(await ray.get(where)).toBe(Number(pid))
   await until(async () => (await why()) === 'Nothing waits.\n', 'nothing waits')
 })
