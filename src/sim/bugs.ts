@@ -213,7 +213,7 @@ export const BUGS: readonly Bug[] = [
   {
     name: 'unresolveLost',
     what: 'who waits no more for a value does not say so',
-    seeds: 2000,
+    seeds: 4000,
     toNode: (message) => (message.t === 'object.unresolve' ? NOTHING : [message]),
   },
   // Leases

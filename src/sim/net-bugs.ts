@@ -347,7 +347,7 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   {
     name: 'readIsGivenUp',
     what: 'a copy is given up while somebody waits for others to read them together',
-    seeds: 1500,
+    seeds: 600,
     node: ({ store }) => {
       store.pin = () => {}
     },
