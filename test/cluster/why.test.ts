@@ -98,8 +98,8 @@ test('[ARCH-22][TASK-14] tasks that wait for arguments or in get, and constructo
     return all.length
   })
   const begun = slow.options({ numGpus: 1 }).remote(gate)
-  await until(async () => (await why('slow')).includes('It runs on'), 'slow runs')
-  const [, pid] = /pid (\d+)/.exec(await why('slow')) ?? []
+  await until(async () => (await why('slow')).includes('waits in get'), 'slow runs, and waits for the gate')
+  const [, pid] = /^slow: 1 task of pid (\d+) /.exec(await why('slow')) ?? []
   const ends = [gather.remote(begun, begun), gather.remote(begun)]
   const outer = ray
     .remote(function outer(box: { ref: ray.ObjectRef<number> }) {
