@@ -165,7 +165,7 @@ export class NodeManager {
 
   bundles(nodeId: NodeId, bundled: Resources): void {
     const member = this.#living(nodeId)
-    if (member) this.#change(member, { bundled })
+    if (member) this.#changeRoom(member, { bundled })
   }
 
   /** Something was given to it: until its next report it has that much less. */
@@ -394,7 +394,7 @@ export class NodeManager {
     this.#changed.add(member.view.nodeId)
   }
 
-  #changeRoom(member: Member, change: Pick<Partial<NodeView>, 'available' | 'waiting'>): void {
+  #changeRoom(member: Member, change: Partial<Room>): void {
     this.#replace(member, change)
     this.#roomChanged.add(member.view.nodeId)
   }
@@ -405,16 +405,19 @@ export class NodeManager {
   }
 }
 
-type Room = Pick<NodeView, 'available' | 'waiting'>
+type Room = Pick<NodeView, 'available' | 'waiting' | 'bundled'>
 
 function isSameRoom(a: Room, b: Room): boolean {
-  return a.waiting === b.waiting && fits(a.available, b.available) && fits(b.available, a.available)
+  const isSame = (one: Resources, other: Resources): boolean => fits(one, other) && fits(other, one)
+  return a.waiting === b.waiting && isSame(a.available, b.available) && isSame(a.bundled, b.bundled)
 }
 
 /** `undefined`: it has no tag to be named by. */
 function roomOf(view: NodeView): NodeRoom | undefined {
   const tag = view.tagBlocks[0]?.first
-  return tag === undefined ? undefined : [tag, view.version, view.waiting, usedOf(view)]
+  if (tag === undefined) return undefined
+  const room = [tag, view.version, view.waiting, usedOf(view)] as const
+  return Object.keys(view.bundled).length > 0 ? [...room, view.bundled] : room
 }
 
 function usedOf({ total, available }: NodeView): Resources {

@@ -5,7 +5,14 @@ import { describe, expect, test } from 'vitest'
 import type { NodeId, WorkerTag } from '../ids/ids.ts'
 import type { BundleAnswer, BundleStep, GcsToNode, NodeState, NodeToGcs } from '../wire/cluster.ts'
 import type { GroupSpec } from '../wire/groups.ts'
-import { type ActorSpec, type ExitInfo, PROTOCOL_VERSION, type ToNode, type WorkerAddress } from '../wire/messages.ts'
+import {
+  type ActorSpec,
+  type ExitInfo,
+  PROTOCOL_VERSION,
+  type Resources,
+  type ToNode,
+  type WorkerAddress,
+} from '../wire/messages.ts'
 import { Gcs, type GcsInput } from './gcs.ts'
 import type { GcsRecord } from './records.ts'
 
@@ -510,6 +517,27 @@ describe('nodes come back', () => {
     )
     const known = registered?.message.nodes.find(({ nodeId }) => nodeId === 'n1')?.available
     expect([known, rooms]).toEqual([{ CPU: 40_000 }, [[]]])
+  })
+
+  test('[ARCH-22] [PG-01] what the bundles of a node have is told with what it has free, to those that watch', () => {
+    const world = new World()
+    for (const nodeId of ['n1', 'n2', 'n3']) world.register(nodeId)
+    world.tell('n2', { t: 'rooms.watch', isOn: true })
+    world.wait(1000)
+    world.said = []
+    const report = (bundled: Resources): void => {
+      world.tell('n1', { t: 'node.report', available: { CPU: 40_000 }, waiting: 0, demand: [], bundled })
+      world.wait(1000)
+    }
+    report({ CPU_group_0_a: 10_000 })
+    report({ CPU_group_0_a: 10_000 })
+    report({})
+    const told = world.take('nodes.room').map(({ nodeId, message }) => [nodeId, message.rooms.map((room) => room[4])])
+    expect(told).toEqual([
+      ['n2', [{ CPU_group_0_a: 10_000 }]],
+      ['n2', [undefined]],
+    ])
+    expect(world.take('nodes.changed')).toEqual([])
   })
 
   test('[ARCH-22] what nodes have free is told to those that watch, beginning with all that they have not heard', () => {

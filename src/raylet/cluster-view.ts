@@ -16,6 +16,7 @@ import { TagMap } from '../wire/tag-map.ts'
 const TAGS_LOW = 64
 /** How long a note stands against what the GCS says, at least. */
 const NOTES_MS: Ms = 500
+const NO_BUNDLES: Resources = {}
 
 /** Another node. There may be thousands, of which few are looked at between two words: what is available is reckoned when it is asked for. */
 class OtherNode implements NodeView {
@@ -27,7 +28,7 @@ class OtherNode implements NodeView {
   readonly sessionDir: string
   readonly isHead: boolean
   readonly total: Resources
-  readonly bundled: Resources
+  bundled: Resources
   readonly labels: NodeView['labels']
   readonly tagBlocks: readonly TagBlock[]
   readonly deathReason: string | null
@@ -163,7 +164,7 @@ export class ClusterView {
   /** What they have free now: the views that changed. In place, since there may be thousands several times a second. */
   updateRooms(rooms: readonly NodeRoom[]): NodeView[] {
     const changed: NodeView[] = []
-    for (const [tag, version, waiting, used] of rooms) {
+    for (const [tag, version, waiting, used, bundled] of rooms) {
       const view = this.#nodes.get(this.#tags.nodeOf(tag) ?? '')
       if (!view || view.version >= version || view.state === 'DEAD') continue
       view.version = version
@@ -171,6 +172,7 @@ export class ClusterView {
       view.waiting = waiting
       this.gains++
       view.used = used
+      view.bundled = bundled ?? NO_BUNDLES
       this.#told.delete(view.nodeId)
       changed.push(view)
     }

@@ -23,6 +23,7 @@ import {
 } from '../ids/ids.ts'
 import { InvariantError, invariant } from '../kernel/invariant.ts'
 import type { Granted } from '../raylet/lease-manager.ts'
+import type { NodeView } from '../wire/cluster.ts'
 import type { ActorSpec, LeaseId, Resources, ToNode } from '../wire/messages.ts'
 import type { LinkEnd } from '../wire/resume.ts'
 import { STREAMING } from '../wire/task-frames.ts'
@@ -593,16 +594,14 @@ export class Judge {
       const isLiving = this.#cluster.isNodeAlive(this.#cluster.nodeById(nodeId))
       invariant(isLiving && keptBytes === 0, `leak: ${os.name} keeps ${keptBytes} bytes for ${nodeId.slice(0, 2)}`)
     }
-    const free = JSON.stringify(Object.entries(raylet.leases.free).sort())
-    const seen = (resources: Resources | undefined): boolean =>
-      JSON.stringify(Object.entries(resources ?? {}).sort()) === free
-    invariant(
-      seen(gcs.nodes.get(node.nodeId)?.available),
-      `views: the GCS does not know what ${os.name} has free: ${free}`,
-    )
+    const free = listed(raylet.leases.free)
+    const bundled = listed(raylet.leases.bundled())
+    const seen = (view: NodeView | undefined): boolean =>
+      listed(view?.available ?? {}) === free && listed(view?.bundled ?? {}) === bundled
+    invariant(seen(gcs.nodes.get(node.nodeId)), `views: the GCS does not know what ${os.name} has free: ${free}`)
     for (const other of this.#cluster.nodes) {
       if (other === node || !other.os.isAlive) continue
-      const known = other.raylet.view.get(node.nodeId)?.available
+      const known = other.raylet.view.get(node.nodeId)
       invariant(seen(known), `views: ${other.os.name} does not know what ${os.name} has free: ${free}`)
     }
     const known = [...gcs.nodes.processesOf(node.nodeId)].sort()
@@ -623,4 +622,13 @@ function leftIn(shell: CoreShell): string {
 
 function fitsTotal(resources: Resources, total: Resources): boolean {
   return Object.entries(resources).every(([name, units]) => units <= (total[name] ?? 0))
+}
+
+/** Names of which there is nothing may be missing. */
+function listed(resources: Resources): string {
+  return JSON.stringify(
+    Object.entries(resources)
+      .filter(([, units]) => units !== 0)
+      .sort(),
+  )
 }

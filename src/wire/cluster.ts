@@ -89,8 +89,8 @@ export interface NodeView {
   readonly version: number
 }
 
-/** What a node has free, as short as it can be said: one of its tags names it; `used` is its total less what is available. */
-export type NodeRoom = readonly [tag: WorkerTag, version: number, waiting: number, used: Resources]
+/** What a node has free, as short as it can be said: one of its tags names it; `used` is its total less what is available; no bundles: absent. */
+export type NodeRoom = readonly [tag: WorkerTag, version: number, waiting: number, used: Resources, bundled?: Resources]
 
 const ROOM_EVERY_MS: Ms = 100
 const NODES_PER_MS = 2
