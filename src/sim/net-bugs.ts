@@ -101,14 +101,6 @@ const FOUND: readonly Omit<Bug, 'isOfMany'>[] = [
   { name: 'remoteFreeLost', what: 'copies on other nodes stay', seeds: 60, toPeer: unsaid('object.free') },
   { name: 'remoteLeftLost', what: 'copies of the dead for others stay', seeds: 600, toPeer: unsaid('object.left') },
   {
-    name: 'removeOvertakesAdd',
-    what: 'that a value is let go may be heard before what was found in it is held',
-    seeds: 3000,
-    raylet: ({ hub: { order } }) => {
-      order.holds = () => false
-    },
-  },
-  {
     name: 'flushLost',
     what: 'what is held back until others are heard waits for ever',
     seeds: 200,
