@@ -25,7 +25,6 @@ const anything = fc.anything({
   maxDepth: 4,
   withBigInt: true,
   withBoxedValues: true,
-  withDate: true,
   withMap: true,
   withSet: true,
   withNullPrototype: true,
@@ -37,6 +36,7 @@ const value = fc.letrec((tie) => ({
   any: fc.oneof(
     anything,
     typed,
+    fc.date({ noInvalidDate: true }), // Node holds no two invalid ones for equal.
     fc.constantFrom(Symbol.iterator, Symbol.for('x'), /a+/gi, new URL('http://a/b')),
     tie('tree'),
   ),
@@ -58,6 +58,12 @@ test('[PERF-09] any value comes back the same', () => {
     }),
     { numRuns: 1000 },
   )
+})
+
+test('[PERF-09] an invalid date comes back as one', () => {
+  const { date } = decodeCode(encodeCode({ date: new Date(Number.NaN) }, host), host) as { date: Date }
+  expect(date).toBeInstanceOf(Date)
+  expect(date.getTime()).toBeNaN()
 })
 
 test('[PERF-09] what a function captures is what it finds', () => {
