@@ -4,14 +4,19 @@
 //     host 0 ─ 10.213.n.2 ─ veth ──┤ bridge (in a namespace of its own)
 //     host 1 ─ 10.213.n.3 ─ veth ──┘
 //
+// A host that is slow has delay.py between its veth and the bridge.
+//
 // Where namespaces cannot be made (not root, no iproute2), hosts are the loopback addresses 127.0.n.2, 127.0.n.3, …, and nothing can be
 // cut: `cannot` says why, for the tests to skip with.
 //
 //   H1. Everything made here is gone after `close`, or after this process has ended, however it ended: a watchdog reads a pipe from it.
 //   H2. Packets that are cut are dropped without a word, as by a cable that is out.
 
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
+import path from 'node:path'
+import type { Readable, Writable } from 'node:stream'
 
 export interface Host {
   readonly name: string
@@ -20,12 +25,16 @@ export interface Host {
   readonly prefix: readonly string[]
 }
 
+/** A process of delay.py. */
+type Cable = ChildProcessByStdio<Writable, Readable, null>
+
 interface Rule {
   readonly at: string
   readonly from: string
 }
 
 const PREFIX = 'rayts'
+const DELAY_PROGRAM = path.join(import.meta.dirname, 'delay.py')
 /** Names are not used again: the kernel is not done with a namespace when its name is gone. */
 let made = 0
 
@@ -36,6 +45,7 @@ export class Hosts {
   readonly #mark: string
   #watchdog: ChildProcess | null = null
   #rules: Rule[] = []
+  readonly #slow = new Map<Host, Cable>()
 
   private constructor(hosts: readonly Host[], mark: string, cannot: string | null) {
     this.hosts = hosts
@@ -128,27 +138,43 @@ export class Hosts {
     ip('-n', `${this.#mark}-hub`, 'link', 'set', `leg${this.hosts.indexOf(host)}`, state)
   }
 
-  /** Everything that a host sends takes so much longer; 0: no longer. Throws where the kernel has no netem. */
-  delay(host: Host, ms: number): void {
-    const on = ['-n', host.name, 'qdisc', ms > 0 ? 'replace' : 'del', 'dev', 'eth0', 'root']
-    run('tc', ...on, ...(ms > 0 ? ['netem', 'delay', `${ms}ms`] : []))
+  /**
+   * Everything that a host sends takes so much longer from now on; 0: no longer. Throws where `whyNoDelay` says why. One call at a time
+   * for a host.
+   */
+  async delay(host: Host, ms: number): Promise<void> {
+    const cable = this.#slow.get(host)
+    if (ms > 0) await say(cable ?? (await this.#slowDown(host)), `${ms}\n`)
+    else if (cable) await this.#speedUp(host, cable)
+  }
+
+  async #slowDown(host: Host): Promise<Cable> {
+    const [hub, i] = [`${this.#mark}-hub`, this.hosts.indexOf(host)]
+    ip('-n', hub, 'link', 'add', `in${i}`, 'type', 'veth', 'peer', 'name', `out${i}`)
+    ip('-n', hub, 'link', 'set', `out${i}`, 'up')
+    const command = [`--net=/run/netns/${hub}`, '--', 'python3', DELAY_PROGRAM, `leg${i}`, `out${i}`]
+    const cable = spawn('nsenter', command, { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#slow.set(host, cable)
+    // Only when it has started: what is sent between this and its first delay is lost.
+    await say(cable, '')
+    ipBatch(hub, [`link set leg${i} nomaster`, `link set in${i} master bridge up`])
+    return cable
+  }
+
+  async #speedUp(host: Host, cable: Cable): Promise<void> {
+    const [hub, i] = [`${this.#mark}-hub`, this.hosts.indexOf(host)]
+    this.#slow.delete(host)
+    await say(cable, '0\n')
+    ipBatch(hub, [`link set in${i} nomaster`, `link set leg${i} master bridge`])
+    cable.stdin.end()
+    await once(cable, 'exit')
+    ip('-n', hub, 'link', 'del', `in${i}`)
   }
 
   /** Null, or why `delay` throws. */
   static whyNoDelay(): string | null {
-    const cannot = whyNot()
-    if (cannot !== null) return cannot
-    const name = `${PREFIX}${process.pid}-probe`
-    try {
-      ip('netns', 'add', name)
-      ip('-n', name, 'link', 'set', 'lo', 'up')
-      run('tc', '-n', name, 'qdisc', 'add', 'dev', 'lo', 'root', 'netem', 'delay', '1ms')
-      return null
-    } catch (error) {
-      return `no delays: ${(error as Error).message.trim().split('\n').at(-1)}`
-    } finally {
-      removeNamespaces([name])
-    }
+    knownOfDelays ??= { why: whyNot() ?? probeDelays() }
+    return knownOfDelays.why
   }
 
   /** H1. Whatever runs in the hosts is killed. */
@@ -156,6 +182,7 @@ export class Hosts {
     if (!this.#watchdog) return
     this.#watchdog.stdin?.destroy()
     this.#watchdog = null
+    this.#slow.clear()
     removeNamespaces([...this.hosts.map(({ name }) => name), `${this.#mark}-hub`])
   }
 
@@ -170,6 +197,16 @@ export class Hosts {
     this.#watchdog.unref()
     ;(this.#watchdog.stdin as unknown as { unref?: () => void }).unref?.()
   }
+}
+
+/** Resolves with its answer; fails when it ends instead. */
+async function say(cable: Cable, line: string): Promise<void> {
+  const answer = new Promise<void>((resolve, reject) => {
+    cable.stdout.once('data', () => resolve())
+    cable.once('exit', (code) => reject(new Error(`delay.py has ended: ${code}`)))
+  })
+  cable.stdin.write(line)
+  await answer
 }
 
 function removal(name: string): string {
@@ -190,10 +227,20 @@ function freeNet(first: number): string {
 }
 
 let known: { readonly why: string | null } | null = null
+let knownOfDelays: { readonly why: string | null } | null = null
 
 function whyNot(): string | null {
   known ??= { why: probe() }
   return known.why
+}
+
+function probeDelays(): string | null {
+  try {
+    run('python3', '-c', 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).setsockopt(263, 15, 1)')
+    return null
+  } catch (error) {
+    return `no delays without python3 and packet sockets: ${(error as Error).message.trim().split('\n').at(-1)}`
+  }
 }
 
 function probe(): string | null {
@@ -213,6 +260,11 @@ function probe(): string | null {
   } finally {
     removeNamespaces([name])
   }
+}
+
+/** In one process, with as little time between them as can be. */
+function ipBatch(namespace: string, lines: readonly string[]): void {
+  execFileSync('ip', ['-n', namespace, '-batch', '-'], { input: lines.join('\n'), stdio: ['pipe', 'pipe', 'pipe'] })
 }
 
 function ip(...args: string[]): string {
