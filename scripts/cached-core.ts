@@ -49,10 +49,7 @@ export async function makeCachedCore(options: BuildOptions, entries: Readonly<Re
   })
   fs.rmSync(modules, { recursive: true })
   const script = path.join(dist, SCRIPT)
-  const code = toAscii(lightImports(fs.readFileSync(script, 'utf8')))
-  for (const { type } of tokenizer(code, { ecmaVersion: 'latest' }))
-    if (type.keyword === 'import') throw new Error(`${SCRIPT} has an import(): use importerOf of closures/modules.ts`)
-  fs.writeFileSync(script, code)
+  fs.writeFileSync(script, checked(lightImports(fs.readFileSync(script, 'utf8'))))
   fs.writeFileSync(path.join(dist, LOADER), loader)
   fs.writeFileSync(path.join(dist, RESOLVER), 'export const resolve = (name) => import.meta.resolve(name)\n')
   for (const name of names) {
@@ -74,8 +71,10 @@ function lightImports(code: string): string {
   const once = code.replace(
     /\b(import_\w+) = (?:__toESM\()?require\("(node:[\w/]+)"\)(?:(?:, 1)?(\)))?;/g,
     (whole, name: string, id: string, isCopied: string | undefined) => {
-      if (LATE.includes(id)) late.set(name, id)
-      if (LATE.includes(id)) return ''
+      if (LATE.includes(id)) {
+        late.set(name, id)
+        return ''
+      }
       if (!isCopied) return whole
       const earlier = seen.get(id)
       if (!earlier) seen.set(id, name)
@@ -91,9 +90,13 @@ function lightImports(code: string): string {
   return light.replace(WRAPPED, `${WRAPPED} ${loaders.join(' ')}`)
 }
 
-/** Node makes of a text with other characters one of twice the bytes, in twice the time. All are in comments: esbuild escapes others. */
-function toAscii(code: string): string {
-  for (const { start, end } of tokenizer(code, { ecmaVersion: 'latest' })) {
+/**
+ * Without `import()`, and in ASCII: Node makes of a text with other characters one of twice the bytes, in twice the time. All of these are in
+ * comments: esbuild escapes others.
+ */
+function checked(code: string): string {
+  for (const { type, start, end } of tokenizer(code, { ecmaVersion: 'latest' })) {
+    if (type.keyword === 'import') throw new Error(`${SCRIPT} has an import(): use importerOf of closures/modules.ts`)
     const token = code.slice(start, end)
     if (!isAscii(Buffer.from(token)))
       throw new Error(`${SCRIPT} has other characters than ASCII outside of comments: ${token}`)

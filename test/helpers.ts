@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach } from 'vitest'
 
 export { isAlive, leftovers } from './leftovers.ts'
 export { sleep }
@@ -12,6 +13,15 @@ export { sleep }
 /** A fresh folder, e.g. for a file that counts across processes. It goes with the test file's temp root. */
 export function tempDir(): string {
   return fs.mkdtempSync(path.join(process.env.RAY_TMPDIR ?? os.tmpdir(), 'test-'))
+}
+
+/** What is put into it is called after each test of this file, the last one first. */
+export function makeClosers(): (() => unknown)[] {
+  const closers: (() => unknown)[] = []
+  afterEach(async () => {
+    for (const close of closers.splice(0).reverse()) await close()
+  })
+  return closers
 }
 
 /** Polls until `check` holds; fails with `what` after `withinMs`. */

@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import * as ray from 'ray-ts'
-import { afterEach, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { errorFromWire } from '../src/errors/index.ts'
 import { isLoopback, isSameToken, makeAuthToken, readAuthToken } from '../src/runtime/auth-token.ts'
 import { GcsLink } from '../src/runtime/gcs-link.ts'
@@ -17,13 +17,10 @@ import { TcpListener } from '../src/runtime/tcp.ts'
 import { encodeMessage } from '../src/wire/codec.ts'
 import { PROTOCOL_VERSION, type WireError } from '../src/wire/messages.ts'
 import type { LinkEnd, LinkSettings } from '../src/wire/resume.ts'
-import { sleep, tempDir, until } from './helpers.ts'
+import { makeClosers, sleep, tempDir, until } from './helpers.ts'
 
 const TOKEN = makeAuthToken()
-const closers: (() => void)[] = []
-afterEach(() => {
-  for (const close of closers.splice(0).reverse()) close()
-})
+const closers = makeClosers()
 
 interface Numbered {
   readonly t: 'numbered'

@@ -7,7 +7,7 @@ import threads from 'node:worker_threads'
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId } from '../ids/ids.ts'
 import type { FromThread, ThreadData, ToThread } from '../runtime/actor-threads.ts'
-import { monotonicMs } from '../runtime/clock.ts'
+import { microsSince, monotonicMs } from '../runtime/clock.ts'
 import { decodeFunction } from '../runtime/closures/index.ts'
 import { CoreRuntime } from '../runtime/core-runtime.ts'
 import { Job } from '../runtime/job.ts'
@@ -147,7 +147,7 @@ function call(
   const began = monotonicMs()
   const finish = (outcome: Outcome): void => {
     const kept = job.refs.filter((id) => isHeld(made, id))
-    runner.answer(job, outcome, Math.round((monotonicMs() - began) * 1000))
+    runner.answer(job, outcome, microsSince(began))
     running = null
     setSerialTask(null)
     made.flushNode()

@@ -8,7 +8,7 @@ import { makeError } from '../errors/index.ts'
 import type { ActorSpec, ActorStateEntry } from '../wire/messages.ts'
 import { STATUS } from '../wire/task-frames.ts'
 import { ActorThreads, type ThreadHost } from './actor-threads.ts'
-import { monotonicMs } from './clock.ts'
+import { microsSince, monotonicMs } from './clock.ts'
 import type { CoreRuntime } from './core-runtime.ts'
 import type { Job } from './job.ts'
 import { type AnyFunction, CANCELLED, type FunctionSource, type JobRunner, type Outcome } from './job-runner.ts'
@@ -239,10 +239,6 @@ export class ActorExecutor {
     }
     if (actor.finishing) this.#endIfFinished()
   }
-}
-
-function microsSince(began: number): number {
-  return Math.round((monotonicMs() - began) * 1000)
 }
 
 function labelOf(spec: ActorSpec, instance: Record<string, unknown>): string {

@@ -8,3 +8,13 @@ export function monotonicMs(): Ms {
   const [seconds, nanoseconds] = process.hrtime()
   return seconds * 1000 + nanoseconds / 1e6
 }
+
+/** How long a timer for `at` takes from now on. */
+export function msUntil(at: Ms): Ms {
+  return Math.max(0, at - monotonicMs())
+}
+
+/** Whole microseconds. */
+export function microsSince(began: Ms): number {
+  return Math.round((monotonicMs() - began) * 1000)
+}

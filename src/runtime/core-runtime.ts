@@ -35,7 +35,7 @@ import { packData } from '../wire/codec.ts'
 import type { ActorInfo, ActorSpec, FromNode, ObjectLocation, SpillLocation, WorkerAddress } from '../wire/messages.ts'
 import { writeCancel, writeItemAck, writePush } from '../wire/task-frames.ts'
 import type { ProcessWork } from '../wire/work.ts'
-import { monotonicMs } from './clock.ts'
+import { monotonicMs, msUntil } from './clock.ts'
 import { errorFor } from './failures.ts'
 import { Handles } from './handles.ts'
 import type { NodeLink } from './node-link.ts'
@@ -542,7 +542,7 @@ export class CoreRuntime {
       case 'toNode':
         return this.link.send(effect.message)
       case 'timer':
-        setTimeout(() => this.#onTimer(effect.key), Math.max(0, effect.at - monotonicMs())).unref()
+        setTimeout(() => this.#onTimer(effect.key), msUntil(effect.at)).unref()
         return
       case 'connect':
         this.#peer(effect.address)

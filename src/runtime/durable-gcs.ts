@@ -13,7 +13,7 @@ import { Gcs, type GcsConfig, type GcsEffect, type GcsInput } from '../gcs/gcs.t
 import type { NodeId } from '../ids/ids.ts'
 import type { Input } from '../kernel/machine.ts'
 import type { DrainAnswer, DrainRequest, GcsToNode, NodeToGcs } from '../wire/cluster.ts'
-import { monotonicMs } from './clock.ts'
+import { monotonicMs, msUntil } from './clock.ts'
 import type { GcsStorage } from './gcs-storage.ts'
 import { randomHex } from './session.ts'
 
@@ -173,13 +173,10 @@ export class DurableGcs {
 
   #setTimer(key: string, at: number): void {
     clearTimeout(this.#timers.get(key))
-    const timer = setTimeout(
-      () => {
-        this.#timers.delete(key)
-        this.#step({ kind: 'timer', key }, null)
-      },
-      Math.max(0, at - monotonicMs()),
-    )
+    const timer = setTimeout(() => {
+      this.#timers.delete(key)
+      this.#step({ kind: 'timer', key }, null)
+    }, msUntil(at))
     this.#timers.set(key, timer)
   }
 }

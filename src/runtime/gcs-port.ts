@@ -6,7 +6,7 @@ import { Gcs } from '../gcs/gcs.ts'
 import { GcsStream } from '../raylet/gcs-stream.ts'
 import type { GcsToNode, NodeToGcs } from '../wire/cluster.ts'
 import type { WireError } from '../wire/messages.ts'
-import { monotonicMs } from './clock.ts'
+import { monotonicMs, msUntil } from './clock.ts'
 import { GcsLink } from './gcs-link.ts'
 import type { ClusterConfig } from './node-config.ts'
 import { randomHex } from './session.ts'
@@ -77,13 +77,10 @@ export class LocalGcs implements GcsPort {
 
   #setTimer(key: string, at: number): void {
     clearTimeout(this.#timers.get(key))
-    const timer = setTimeout(
-      () => {
-        this.#timers.delete(key)
-        this.#perform(this.gcs.step(monotonicMs(), { kind: 'timer', key }))
-      },
-      Math.max(0, at - monotonicMs()),
-    )
+    const timer = setTimeout(() => {
+      this.#timers.delete(key)
+      this.#perform(this.gcs.step(monotonicMs(), { kind: 'timer', key }))
+    }, msUntil(at))
     this.#timers.set(key, timer)
   }
 }

@@ -23,7 +23,7 @@ import type { GcsToNode, NodeAddress, NodeToGcs, NodeView, RayletToRaylet } from
 import { CONTROL_FRAME_BYTES_MAX, decodeMessage, encodeMessage } from '../wire/codec.ts'
 import { FrameReader } from '../wire/frame-reader.ts'
 import { type FromNode, type NodeInfo, PROTOCOL_VERSION, type ToNode } from '../wire/messages.ts'
-import { monotonicMs } from './clock.ts'
+import { monotonicMs, msUntil } from './clock.ts'
 import { type GcsPort, LocalGcs, RemoteGcs } from './gcs-port.ts'
 import { type LogMessage, LogRoads } from './log-roads.ts'
 import { startMemoryMonitor } from './memory-monitor.ts'
@@ -586,13 +586,10 @@ export class NodeServer {
     clearTimeout(this.#timers.get(key))
     this.#timers.set(
       key,
-      setTimeout(
-        () => {
-          this.#timers.delete(key)
-          if (!this.#isEnding) run()
-        },
-        Math.max(0, at - monotonicMs()),
-      ),
+      setTimeout(() => {
+        this.#timers.delete(key)
+        if (!this.#isEnding) run()
+      }, msUntil(at)),
     )
   }
 

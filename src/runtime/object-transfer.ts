@@ -15,7 +15,7 @@ import type { SpillLocation } from '../wire/messages.ts'
 import { CHUNK_BYTES, type PullerToHolder } from '../wire/transfer.ts'
 import { BulkClient, type ChunkPart } from './bulk-client.ts'
 import { BulkServer } from './bulk-server.ts'
-import { monotonicMs } from './clock.ts'
+import { monotonicMs, msUntil } from './clock.ts'
 import type { NodeStore } from './shm/node-store.ts'
 import { isSameFolder } from './shm/shared-folder.ts'
 
@@ -201,7 +201,7 @@ export class ObjectTransfer {
         return
       case 'timer':
         if (this.#timer) clearTimeout(this.#timer)
-        this.#timer = setTimeout(() => this.#step({ t: 'timer' }), Math.max(0, effect.at - monotonicMs()))
+        this.#timer = setTimeout(() => this.#step({ t: 'timer' }), msUntil(effect.at))
     }
   }
 

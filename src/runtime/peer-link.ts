@@ -21,7 +21,7 @@ import {
   type LinkTimer,
   ResumableLink,
 } from '../wire/resume.ts'
-import { monotonicMs } from './clock.ts'
+import { monotonicMs, msUntil } from './clock.ts'
 import { randomHex } from './session.ts'
 import { type Answer, dialTcp, type FramedSocket, type Greeting, refuse } from './tcp.ts'
 
@@ -227,7 +227,7 @@ export class PeerLinks<Message extends { readonly t: string }> {
         const { key, at } = effect
         clearTimeout(peer.timers.get(key))
         const run = (): void => this.#step(peer, { t: 'timer', key })
-        peer.timers.set(key, setTimeout(run, Math.max(0, at - monotonicMs())))
+        peer.timers.set(key, setTimeout(run, msUntil(at)))
         return
       }
       case 'cancelTimer':

@@ -13,7 +13,7 @@
 import { makeError } from '../errors/index.ts'
 import { makeObjectId, type ObjectId, ownerOf, type WorkerTag } from '../ids/ids.ts'
 import { DenseTable } from '../kernel/dense-table.ts'
-import { monotonicMs } from './clock.ts'
+import { monotonicMs, msUntil } from './clock.ts'
 
 export const PENDING = Symbol('pending')
 
@@ -194,13 +194,10 @@ function endOf(timeoutMs: number | null): number | null {
 function arrival(later: Later, endsAt: number | null, late: () => Error): Promise<unknown> {
   if (endsAt === null) return later.promise
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => {
-        later.abandon()
-        reject(late())
-      },
-      Math.max(0, endsAt - monotonicMs()),
-    )
+    const timer = setTimeout(() => {
+      later.abandon()
+      reject(late())
+    }, msUntil(endsAt))
     const isThere = (): void => clearTimeout(timer)
     later.promise.then(resolve, reject).finally(isThere)
   })

@@ -5,17 +5,14 @@ import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
 import { Cluster, type ClusterNode, type ClusterOptions } from 'ray-ts/testing'
-import { afterEach, expect, test } from 'vitest'
-import { sleep, tempDir, until } from '../helpers.ts'
+import { expect, test } from 'vitest'
+import { makeClosers, sleep, tempDir, until } from '../helpers.ts'
 import { isAlive, leftovers } from '../leftovers.ts'
 import { Hosts } from './netns.ts'
 
 const cannot = Hosts.whyNot()
 const why = `(${cannot ?? 'as root'})`
-const closers: (() => unknown)[] = []
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close()
-})
+const closers = makeClosers()
 
 interface Setup {
   readonly hosts: Hosts

@@ -5,19 +5,17 @@ import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
-import { Cluster, type ClusterNode } from 'ray-ts/testing'
-import { afterEach, expect, test } from 'vitest'
-import { tempDir, until } from '../helpers.ts'
+import type { Cluster, ClusterNode } from 'ray-ts/testing'
+import { expect, test } from 'vitest'
+import { makeClosers, tempDir, until } from '../helpers.ts'
 import { Hosts } from './netns.ts'
+import { on, SOCKETS, startNodes } from './nodes.ts'
 
 const MIB = 1024 * 1024
 const { placementGroup, placementGroupTable, removePlacementGroup } = ray.util
 const cannot = Hosts.whyNoDelay()
 const why = `(${cannot ?? 'as root'})`
-const closers: (() => unknown)[] = []
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close()
-})
+const closers = makeClosers()
 
 interface Setup {
   readonly hosts: Hosts
@@ -26,23 +24,15 @@ interface Setup {
   readonly delayAll: (ms: number) => Promise<unknown>
 }
 
-/** A head, where this program is, and nodes with the resources `n1`, `n2`, …; all `ms` from each other from the beginning. */
+/** As `startNodes`; all `ms` from each other from the beginning. */
 async function start(count: number, ms: number): Promise<Setup> {
   const hosts = Hosts.make(count + 1)
   closers.push(() => hosts.close())
   const delayAll = (ms: number) => Promise.all(hosts.hosts.map((host) => hosts.delay(host, ms)))
   await delayAll(ms)
-  const of = (index: number) => ({ host: hosts.host(index), numCpus: 4, env: { RAY_TS_SHARED_HOST: '0' } })
-  const nodes = Array.from({ length: count }, (_, i) => ({ ...of(i + 1), resources: { [`n${i + 1}`]: 10 } }))
-  const cluster = await Cluster.start({ head: of(0), nodes })
-  closers.push(() => cluster.shutdown())
-  await cluster.waitForNodes(count + 1)
-  await cluster.connect({ logToDriver: false })
-  await until(async () => (await ray.clusterResources())[`n${count}`] === 10, 'the nodes are seen')
+  const cluster = await startNodes(closers, count, { numCpus: 4, env: SOCKETS }, hosts)
   return { hosts, cluster, delayAll }
 }
-
-const on = (index: number) => ({ resources: { [`n${index}`]: 1 }, numCpus: 0 })
 
 /** Nobody was declared dead, for however short a time: a node that was ends. */
 async function expectAllAlive(cluster: Cluster): Promise<void> {

@@ -2,16 +2,13 @@
 
 import { execFileSync, spawn } from 'node:child_process'
 import path from 'node:path'
-import { afterEach, expect, test } from 'vitest'
-import { isAlive, until } from '../helpers.ts'
+import { expect, test } from 'vitest'
+import { isAlive, makeClosers, until } from '../helpers.ts'
 import { type Host, Hosts } from './netns.ts'
 
 const cannot = Hosts.whyNot()
 const cannotDelay = Hosts.whyNoDelay()
-const closers: (() => void)[] = []
-afterEach(() => {
-  for (const close of closers.splice(0).reverse()) close()
-})
+const closers = makeClosers()
 
 function make(count: number): Hosts {
   const hosts = Hosts.make(count)

@@ -5,33 +5,15 @@ import crypto from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
-import { Cluster, type ClusterNode, type NodeOptions } from 'ray-ts/testing'
-import { afterEach, expect, test } from 'vitest'
-import { sleep, tempDir, until } from '../helpers.ts'
+import type { Cluster, ClusterNode } from 'ray-ts/testing'
+import { expect, test } from 'vitest'
+import { makeClosers, sleep, tempDir, until } from '../helpers.ts'
 import { Hosts } from './netns.ts'
+import { on, SOCKETS, startNodes } from './nodes.ts'
 
 const MIB = 1024 * 1024
 const cannot = Hosts.whyNot()
-const closers: (() => unknown)[] = []
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close()
-})
-
-const SOCKETS = { RAY_TS_SHARED_HOST: '0' }
-
-/** A head, where this program is, and nodes with the resources `n1`, `n2`, … */
-async function start(count: number, options: NodeOptions = {}, hosts?: Hosts): Promise<Cluster> {
-  const of = (index: number): NodeOptions => (hosts ? { ...options, host: hosts.host(index) } : options)
-  const nodes = Array.from({ length: count }, (_, i) => ({ ...of(i + 1), resources: { [`n${i + 1}`]: 10 } }))
-  const cluster = await Cluster.start({ head: of(0), nodes })
-  closers.push(() => cluster.shutdown())
-  await cluster.waitForNodes(count + 1)
-  await cluster.connect({ logToDriver: false })
-  await until(async () => (await ray.clusterResources())[`n${count}`] === 10, 'the nodes are seen')
-  return cluster
-}
-
-const on = (index: number) => ({ resources: { [`n${index}`]: 1 }, numCpus: 0 })
+const closers = makeClosers()
 
 /** Bytes that repeat nowhere. */
 function noise(bytes: number): Uint8Array {
@@ -56,7 +38,7 @@ test.each(['memory', 'sockets'])(
   '[ARCH-10] 1 GiB put on one node is read on another as it is; the second read there is local (%s)',
   async (road) => {
     const env = road === 'sockets' ? SOCKETS : {}
-    await start(1, { objectStoreMemory: 1500 * MIB, env })
+    await startNodes(closers, 1, { objectStoreMemory: 1500 * MIB, env })
     const value = noise(1024 * MIB)
     using ref = ray.put(value)
     const hash = hashOf(value)
@@ -73,7 +55,7 @@ test.each(['memory', 'sockets'])(
 )
 
 test('[ARCH-10][OBJ-03] a get whose time is over while its value comes ends then, and what came is given up', async () => {
-  const cluster = await start(1, { env: SOCKETS })
+  const cluster = await startNodes(closers, 1, { env: SOCKETS })
   const node = cluster.nodes[1] as ClusterNode
   const ref = make.options(on(1)).remote(50 * MIB, 3)
   await ray.wait([ref])
@@ -92,7 +74,7 @@ test.skipIf(cannot !== null)(
   async () => {
     const hosts = Hosts.make(2)
     closers.push(() => hosts.close())
-    await start(1, { env: SOCKETS, objectStoreMemory: 1500 * MIB }, hosts)
+    await startNodes(closers, 1, { env: SOCKETS, objectStoreMemory: 1500 * MIB }, hosts)
     const ref = make.options(on(1)).remote(700 * MIB, 5)
     await ray.wait([ref])
     const got = ray.get(ref, { timeoutS: 60 })
@@ -136,7 +118,7 @@ async function kill(cluster: Cluster, index: number): Promise<void> {
 test.each(['memory', 'sockets'])(
   '[ARCH-10][FT-03] a copy on another node takes the place of the one that died with its maker, and is freed in the end (%s)',
   async (road) => {
-    const cluster = await start(2, { env: road === 'sockets' ? SOCKETS : {} })
+    const cluster = await startNodes(closers, 2, { env: road === 'sockets' ? SOCKETS : {} })
     const file = path.join(tempDir(), 'runs')
     const bytes = 20 * MIB
     const [near, far] = [1, 2].map((n) => makeNoted.options(on(1)).remote(file, bytes, n)) as [Made, Made]
@@ -159,7 +141,7 @@ test.each(['memory', 'sockets'])(
 )
 
 test('[ARCH-10][FT-06] kill -9 of the holder while a value comes: it comes from another node that has it', async () => {
-  const cluster = await start(2, { env: SOCKETS, objectStoreMemory: 1000 * MIB })
+  const cluster = await startNodes(closers, 2, { env: SOCKETS, objectStoreMemory: 1000 * MIB })
   const file = path.join(tempDir(), 'runs')
   const ref = makeNoted.options(on(1)).remote(file, 500 * MIB, 7)
   const { hash } = await ray.get(look.options(on(2)).remote(ref))

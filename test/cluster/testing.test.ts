@@ -6,16 +6,13 @@ import fs from 'node:fs'
 import path from 'node:path'
 import * as ray from 'ray-ts'
 import { Cluster, type ClusterNode } from 'ray-ts/testing'
-import { afterEach, expect, test } from 'vitest'
-import { until } from '../helpers.ts'
+import { expect, test } from 'vitest'
+import { makeClosers, until } from '../helpers.ts'
 import { isAlive, leftovers, processesNaming } from '../leftovers.ts'
 import { Hosts } from './netns.ts'
 
 const cannot = Hosts.whyNot()
-const closers: (() => unknown)[] = []
-afterEach(async () => {
-  for (const close of closers.splice(0).reverse()) await close()
-})
+const closers = makeClosers()
 
 async function start(...args: Parameters<typeof Cluster.start>): Promise<Cluster> {
   const cluster = await Cluster.start(...args)
